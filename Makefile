@@ -1,0 +1,31 @@
+# Two commands that set up all they need: `make demo` and `make test`.
+PYTHON = .venv/bin/python
+
+.PHONY: demo test test-cluster lint clean
+
+demo: .venv/run.stamp            ## evaluate a real policy on a real simulator
+	$(PYTHON) -m vlaeval_hpc $(ARGS)
+
+test: .venv/test.stamp lint      ## every check and every test
+	$(PYTHON) -m pytest $(ARGS)
+
+test-cluster: .venv/test.stamp   ## as root: a real Slurm and Apptainer on this machine, and the tests that need them
+	scripts/devcluster up
+	$(PYTHON) -m pytest tests/cluster $(ARGS)
+
+lint: .venv/test.stamp
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/vermin --quiet --no-tips --target=3.8- --violations \
+	  vlaeval_hpc/run vlaeval_hpc/wire vlaeval_hpc/worker vlaeval_hpc/benchmarks \
+	  vlaeval_hpc/errors.py vlaeval_hpc/bootstrap.py vlaeval_hpc/__init__.py
+
+.venv/run.stamp: setup.cfg scripts/setup
+	scripts/setup run
+
+.venv/test.stamp: setup.cfg scripts/setup
+	scripts/setup test
+
+clean:
+	rm -rf .venv

@@ -1,0 +1,1 @@
+"""The parts of `scripts/devcluster`, one subject a module; standard library only."""

@@ -1,0 +1,42 @@
+"""`merge RUN` and `merge FILES... -o OUT.json`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from vlaeval_hpc.cli.arguments import Parser, run_directory
+from vlaeval_hpc.errors import ConfigurationError
+from vlaeval_hpc.results.export import to_json, write_csv_file, write_json_file, write_merged
+from vlaeval_hpc.results.merge import merge_files
+from vlaeval_hpc.results.rundir import merge_run
+from vlaeval_hpc.results.table import print_merged
+
+
+def main(argv: list[str]) -> int:
+    """Exit status 0 when everything planned is there, 1 for a partial result."""
+    parser = Parser("merge")
+    parser.add_argument("paths", metavar="RUN or FILES", nargs="+")
+    parser.add_argument("-o", "--output", metavar="OUT.json")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args(argv)
+    paths = [Path(p) for p in arguments.paths]
+    if arguments.output is None:
+        if len(paths) > 1 or paths[0].is_file():
+            raise ConfigurationError("merge: where to? -o OUT.json is needed for single files")
+        run = run_directory(arguments.paths[0])
+        merged = merge_run(run)
+        write_merged(run, merged)
+    else:
+        output = Path(arguments.output)
+        if output.suffix != ".json" or output in paths:
+            raise ConfigurationError(f"merge: -o {output}: a name that ends in .json, and none of the files, is needed")
+        merged = merge_files(paths)
+        write_json_file(output, merged)
+        write_csv_file(output.with_suffix(".csv"), merged)
+    if arguments.json:
+        print(to_json(merged), end="")
+    else:
+        print_merged(Console(highlight=False), merged)
+    return 1 if merged.get("partial") else 0

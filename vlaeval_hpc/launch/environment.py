@@ -1,0 +1,106 @@
+"""The interpreter that a benchmark or a policy runs in: this one, or a virtual environment made from requirements."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from filelock import SoftFileLock, Timeout
+
+from vlaeval_hpc.config.schema import EnvironmentConfig
+from vlaeval_hpc.errors import ConfigurationError, unknown
+from vlaeval_hpc.launch.cache import cache_folder, digest
+
+KINDS = ("host", "venv")
+WIRE = ("numpy", "msgpack>=1.0.5", "websockets>=13", "pillow")
+"""What the rooms that run there import, whatever else the environment holds."""
+
+BUILD_TIMEOUT = 3600.0
+CERTIFICATES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")  # Debian's, Red Hat's
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+def interpreter(environment: EnvironmentConfig, name: str, say: Callable[[str], None]) -> Path:
+    """The environment's python, made first where it is missing; `say` hears of what takes long.
+
+    Raises ConfigurationError, naming the log, where it cannot be made.
+    """
+    if environment.kind not in KINDS:
+        raise unknown(f"{name}.environment.kind", environment.kind, KINDS)
+    if environment.kind == "host":
+        return Path(sys.executable)
+    folder = environment_folder(environment, name)
+    python = folder / "bin" / "python"
+    if _ready(folder).exists():
+        return python
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Soft: a file made with O_EXCL, since the cache may lie on NFS or Lustre. Whoever waits finds the work done.
+    try:
+        with SoftFileLock(f"{folder}.lock", timeout=BUILD_TIMEOUT):
+            if not _ready(folder).exists():
+                say(f"preparing the environment of {name} (once): {folder}")
+                _build(environment, folder, name)
+    except Timeout:
+        raise ConfigurationError(f"{folder}.lock is held for over an hour: remove it if nobody builds") from None
+    return python
+
+
+def environment_folder(environment: EnvironmentConfig, name: str) -> Path:
+    """Where the environment lies: equal requirements for an equal Python share one."""
+    python = environment.python or f"{sys.version_info[0]}.{sys.version_info[1]}"
+    wanted = [python, os.uname().machine, sorted(environment.requirements), WIRE]
+    return cache_folder() / "environments" / f"{name}-{digest(wanted)}"
+
+
+def process_environment(environment: EnvironmentConfig) -> dict[str, str]:
+    """Variables for a process there: ours, less what would let another Python's packages in, and the config's."""
+    kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
+    threads = dict.fromkeys(THREADS, "1")
+    return {**kept, **threads, "PYTHONNOUSERSITE": "1", "PYTHONUNBUFFERED": "1", **environment.variables}
+
+
+def _ready(folder: Path) -> Path:
+    return folder / "vlaeval_hpc.ready"
+
+
+def _build(environment: EnvironmentConfig, folder: Path, name: str) -> None:
+    log = folder.with_suffix(".log")
+    shutil.rmtree(folder, ignore_errors=True)  # what a builder that died left
+    python = environment.python or sys.executable
+    requirements = [*environment.requirements, *WIRE]
+    with log.open("wb") as stream:
+        for arguments in (
+            ["venv", "--quiet", "--python", python, str(folder)],
+            ["pip", "install", "--python", str(folder / "bin" / "python"), "--compile-bytecode", *requirements],
+        ):
+            done = subprocess.run(
+                [_uv(), *arguments],
+                env=_with_certificates(),
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+            )
+            if done.returncode:
+                stream.flush()
+                told = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+                last = [line for line in told if not line.startswith("hint:")][-1:]
+                raise ConfigurationError(
+                    f"{name}.environment: cannot be made: {' '.join(last).strip()}: the whole story is in {log}"
+                )
+    _ready(folder).write_text("\n".join(requirements) + "\n")
+
+
+def _with_certificates() -> dict[str, str]:
+    """Our variables, and the machine's own certificates for uv: a proxy of the site may sign with its own."""
+    known = [path for path in CERTIFICATES if Path(path).is_file()]
+    return {**({"SSL_CERT_FILE": known[0]} if known else {}), **os.environ}
+
+
+def _uv() -> str:
+    from uv import find_uv_bin
+
+    return find_uv_bin()

@@ -1,0 +1,55 @@
+"""Where everything lies in a run directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Iterator, Union
+
+
+class RunDirectory:
+    """Paths of one run; the class only names them, `create` makes the folders."""
+
+    def __init__(self, root: Union[str, Path]) -> None:
+        self.root = Path(root)
+        self.config = self.root / "config.yaml"
+        self.plan = self.root / "plan.json"
+        self.provenance = self.root / "provenance.json"
+        self.jobs = self.root / "jobs.json"
+        self.server = self.root / "server"
+        self.shards = self.root / "shards"
+        self.logs = self.root / "logs"
+        self.merged = self.root / "merged.json"
+        self.merged_csv = self.root / "merged.csv"
+
+    def create(self) -> None:
+        """Make the folders; they may exist. `server` holds secrets and is the user's alone."""
+        for folder in (self.root, self.shards, self.logs):
+            folder.mkdir(parents=True, exist_ok=True)
+        self.server.mkdir(mode=0o700, exist_ok=True)
+
+    def rendezvous(self, replica: int) -> Path:
+        """Where a server replica tells how it is reached."""
+        return self.server / f"rendezvous-{replica}.json"
+
+    @property
+    def stop(self) -> Path:
+        """Exists once no server will come any more: shards leave, servers end."""
+        return self.server / "stop"
+
+    def shard(self, name: str, shard: int, shards: int) -> "ShardFiles":
+        """The files of one shard."""
+        return ShardFiles(self.shards, f"{name}_shard{shard}of{shards}")
+
+    def journals(self) -> Iterator[Path]:
+        """Every journal, of this or any earlier number of shards, in a stable order."""
+        return iter(sorted(self.shards.glob("*.jsonl")))
+
+
+class ShardFiles:
+    """The files of one shard."""
+
+    def __init__(self, folder: Path, stem: str) -> None:
+        self.journal = folder / (stem + ".jsonl")
+        self.progress = folder / (stem + ".progress")
+        self.lock = folder / (stem + ".lock")
+        self.result = folder / (stem + ".json")

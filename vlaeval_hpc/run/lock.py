@@ -1,0 +1,185 @@
+"""A lock for one shard on a shared file system: O_EXCL, owner named, staleness told by death or silence.
+
+flock is absent or local to the node on many Lustre and NFS mounts, so none is used.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any, Dict, Optional
+
+from vlaeval_hpc.errors import InfrastructureError
+
+HEARTBEAT = 15.0
+SILENCE = 120.0  # seconds without a heartbeat after which an owner on another host counts as dead
+
+
+class Lock:
+    """Held by at most one living process; `with` or acquire and release.
+
+    An owner on this host is dead when its process is gone; one on another host, or in another container, when it has
+    not touched the file for SILENCE seconds by the file system's clock. Raises InfrastructureError, naming the owner,
+    where one lives.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._stop = threading.Event()
+
+    def __enter__(self) -> "Lock":
+        self.acquire()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def acquire(self) -> None:
+        """Take the lock, or a dead owner's."""
+        for _ in range(5):
+            if self._create():
+                threading.Thread(target=self._beat, name="lock-heartbeat", daemon=True).start()
+                return
+            owner = _read_owner(self.path)
+            if owner is not None and _alive(self.path, owner):
+                raise InfrastructureError(
+                    f"{self.path}: held by process {owner.get('pid')} on {owner.get('host')}"
+                    f" (job {owner.get('job') or 'none'}): another process runs this shard"
+                )
+            self._break(owner)
+        raise InfrastructureError(f"{self.path}: cannot be taken: others keep taking it")
+
+    def release(self) -> None:
+        """Give it up."""
+        self._stop.set()
+        _unlink(self.path)
+
+    def _create(self) -> bool:
+        owner = {**_identity(), "since": time.time()}
+        try:
+            handle = os.open(str(self.path), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            raise InfrastructureError(f"cannot create {self.path}: {error.strerror}") from error
+        with os.fdopen(handle, "w") as stream:
+            stream.write(json.dumps(owner) + "\n")
+        return True
+
+    def _break(self, stale: Optional[Dict[str, Any]]) -> None:
+        """Remove a dead owner's lock. A folder guards the check and the removal, so that two who saw the same dead
+        owner cannot remove the lock of the one who was quicker."""
+        guard = self.path.with_name(self.path.name + ".break")
+        try:
+            guard.mkdir()
+        except FileExistsError:
+            if _age(guard) > SILENCE:
+                _rmdir(guard)  # who held the guard died between two lines
+            time.sleep(0.2)
+            return
+        try:
+            current = _read_owner(self.path)
+            # Nothing there is nothing to remove: by now it may be the lock of one who was quicker.
+            if current is not None and current == stale and not _alive(self.path, current):
+                _unlink(self.path)
+        finally:
+            _rmdir(guard)
+
+    def _beat(self) -> None:
+        while not self._stop.wait(HEARTBEAT):
+            try:
+                os.utime(str(self.path))
+            except OSError:
+                pass  # the file system may be away for a while; silence is judged by others, not here
+
+
+def _identity() -> Dict[str, Any]:
+    return {
+        "host": socket.gethostname(),
+        "boot": _boot(),
+        "namespace": _namespace(),
+        "pid": os.getpid(),
+        "started": _process_start(os.getpid()),
+        "job": os.environ.get("SLURM_JOB_ID"),
+    }
+
+
+def _alive(path: Path, owner: Dict[str, Any]) -> bool:
+    here = (socket.gethostname(), _boot(), _namespace())
+    if (owner.get("host"), owner.get("boot"), owner.get("namespace")) == here:
+        pid = owner.get("pid")
+        # Pids come round again: the same number with another start time is another process.
+        return isinstance(pid, int) and _process_start(pid) is not None and _process_start(pid) == owner.get("started")
+    return _age(path) < SILENCE
+
+
+def _age(path: Path) -> float:
+    """Seconds since `path` was touched, by the clock of the file system that holds it."""
+    try:
+        touched = path.stat().st_mtime
+    except FileNotFoundError:
+        return float("inf")
+    except OSError:
+        return 0.0  # not to be told: treat the owner as alive
+    try:
+        # A name of its own for every look: two threads, or two containers that give their processes the same number,
+        # must not take away each other's probe.
+        handle, probe = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".now", dir=str(path.parent))
+    except OSError:
+        return 0.0
+    try:
+        return os.fstat(handle).st_mtime - touched
+    finally:
+        os.close(handle)
+        _unlink(Path(probe))
+
+
+def _read_owner(path: Path) -> Optional[Dict[str, Any]]:
+    try:
+        owner = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {} if path.exists() else None  # being written at this instant, or torn: judged by its age
+    return owner if isinstance(owner, dict) else {}
+
+
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _namespace() -> str:
+    """Where a pid means something: a container may have pids of its own on the same host."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+
+
+def _process_start(pid: int) -> Optional[int]:
+    """Clock ticks from boot to the start of a process (proc(5), stat field 22); None where it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else int(fields[19])
+
+
+def _unlink(path: Path) -> None:
+    try:
+        path.unlink()
+    except OSError:
+        pass
+
+
+def _rmdir(path: Path) -> None:
+    try:
+        path.rmdir()
+    except OSError:
+        pass

@@ -1,0 +1,172 @@
+"""msgpack with numpy arrays, as vla-eval writes it, decoded within bounds.
+
+Arrays travel raw: `{"__ndarray__": true, "data": bytes, "dtype": "<f4", "shape": [..]}`. On reading, vla-eval's images
+(`{"__image__": true, "format": "raw" | "png" | "jpeg", ...}`) are taken too. Nothing is ever unpickled; only bool, int,
+uint and float arrays are admitted; sizes are checked before anything is allocated by them.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import Any, Dict, List
+
+import msgpack
+import numpy as np
+
+MAX_FRAME = 64 * 1024 * 1024
+"""Bytes in one message: some 300 frames of 256 x 256. What is larger is a mistake or an attack."""
+
+MAX_LIST = 2048
+"""Elements in one list or map. The unpacker allocates a list's announced length before it has read one element, at each
+of its up to 1024 levels; what is longer than this is an array and travels as one."""
+
+MAX_ITEMS = 65536
+"""Elements of all lists and maps of a message together: an empty map is one byte to send and a hundred to hold."""
+
+MAX_DEPTH = 16
+"""Levels of maps and lists in a message; the deepest that the protocol uses is 6."""
+
+MAX_PIXELS = 2048 * 2048
+"""Pixels in a compressed image, checked in its header before it is unpacked."""
+
+MAX_IMAGES = MAX_FRAME
+"""Bytes of all compressed images of a message when unpacked: what could have been sent raw."""
+
+_DTYPE = re.compile(r"[<>|=]?(b1|\?|[iu][1248]|f[248])|bool|u?int(8|16|32|64)|float(16|32|64)")
+_BANDS = {"L": 1, "RGB": 3, "RGBA": 4}
+
+
+class WireError(ValueError):
+    """Bytes that are no message."""
+
+
+def encode(value: Any) -> bytes:
+    """Pack plain values and numpy arrays. Raises TypeError for what the wire does not carry."""
+    try:
+        packed: bytes = msgpack.packb(value, default=_encode_numpy, use_bin_type=True)
+    except (ValueError, OverflowError, RecursionError) as error:
+        # An int beyond 64 bits, a lone surrogate, a list that holds itself.
+        raise TypeError(f"cannot be sent: {error}") from error
+    if len(packed) > MAX_FRAME:
+        raise TypeError(f"a message of {len(packed)} bytes cannot be sent: at most {MAX_FRAME}")
+    return packed
+
+
+def decode(data: bytes) -> Any:
+    """Unpack; arrays are read-only. Raises WireError, whatever the bytes are."""
+    if len(data) > MAX_FRAME:
+        raise WireError(f"message of {len(data)} bytes: at most {MAX_FRAME}")
+    reader = _Reader()
+    try:
+        value = msgpack.unpackb(
+            data,
+            object_hook=reader.map,
+            list_hook=reader.list,
+            ext_hook=reader.extension,
+            raw=False,
+            strict_map_key=True,
+            max_array_len=MAX_LIST,
+            max_map_len=MAX_LIST,
+            max_ext_len=0,
+        )
+        _check_depth(value, MAX_DEPTH)
+        return value
+    except WireError:
+        raise
+    except Exception as error:  # the unpacker's own errors are many: ValueError, UnpackException, Unicode, StackError
+        raise WireError(f"not a message: {type(error).__name__}: {error}") from None
+
+
+def _encode_numpy(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        if value.dtype.kind not in "biuf" or value.dtype.itemsize > 8:
+            raise TypeError(f"an array of {value.dtype} cannot be sent: bool, int, uint and float up to 64 bits can")
+        # A view, not tobytes(): the packer copies once, straight from the array. Of bytes, since memoryviews know no
+        # foreign byte order.
+        data = np.ascontiguousarray(value).reshape(-1).view(np.uint8).data
+        return {"__ndarray__": True, "data": data, "dtype": value.dtype.str, "shape": list(value.shape)}
+    if isinstance(value, (np.bool_, np.integer, np.floating)):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} cannot be sent")
+
+
+class _Reader:
+    """What one message may still hold, while it is unpacked from the inside out."""
+
+    def __init__(self) -> None:
+        self._items = MAX_ITEMS
+        self._images = MAX_IMAGES
+
+    def list(self, value: List[Any]) -> List[Any]:
+        self._count(len(value))
+        return value
+
+    def map(self, value: Dict[Any, Any]) -> Any:
+        self._count(len(value))
+        if "__ndarray__" in value:
+            return _array(value["data"], value["dtype"], value["shape"])
+        if "__image__" in value:
+            if value["format"] == "raw":
+                return _array(value["data"], value["dtype"], value["shape"])
+            return self._image(value["data"], value["format"])
+        for key in value:
+            if type(key) is not str:
+                raise WireError(f"a map's key is {key!r:.40}: keys are text")
+        return value
+
+    def extension(self, code: int, data: bytes) -> Any:
+        raise WireError(f"an extension of type {code}: there are none")
+
+    def _count(self, elements: int) -> None:
+        self._items -= 1 + elements
+        if self._items < 0:
+            raise WireError(f"more than {MAX_ITEMS} elements: numbers travel as arrays")
+
+    def _image(self, data: Any, format: Any) -> "np.ndarray[Any, Any]":
+        if not isinstance(data, bytes) or format not in ("png", "jpeg"):
+            raise WireError(f"image format {format!r:.20}: raw, png and jpeg are admitted")
+        try:
+            from PIL import Image
+        except ImportError:
+            raise WireError(f"a {format} image came, and this environment has no Pillow to read it") from None
+        with Image.open(io.BytesIO(data), formats=[format.upper()]) as picture:
+            width, height = picture.size
+            if picture.mode not in _BANDS:
+                raise WireError(f"an image of mode {picture.mode}: valid: {', '.join(_BANDS)}")
+            if width * height > MAX_PIXELS:
+                raise WireError(f"an image of {width} x {height} pixels: at most {MAX_PIXELS} in all")
+            self._images -= width * height * _BANDS[picture.mode]
+            if self._images < 0:
+                raise WireError(f"images of more than {MAX_IMAGES} bytes in a message")
+            array = np.asarray(picture)
+        array.flags.writeable = False
+        return array
+
+
+def _array(data: Any, dtype: Any, shape: Any) -> "np.ndarray[Any, Any]":
+    if not isinstance(data, bytes) or not isinstance(dtype, str) or not _DTYPE.fullmatch(dtype):
+        raise WireError(f"not an array: dtype {dtype!r:.40}; bool, int, uint and float are admitted")
+    if not isinstance(shape, list) or len(shape) > 8 or not all(type(n) is int and n >= 0 for n in shape):
+        raise WireError(f"not an array: shape {shape!r:.80}")
+    kind = np.dtype(dtype)
+    size = kind.itemsize
+    for length in shape:
+        size *= length
+    if size != len(data):
+        raise WireError(f"not an array: {len(data)} bytes for {dtype} {shape!r:.80}")
+    return np.frombuffer(data, dtype=kind).reshape(shape)
+
+
+def _check_depth(value: Any, left: int) -> None:
+    if isinstance(value, dict):
+        children: Any = value.values()
+    elif isinstance(value, list):
+        children = value
+    else:
+        return
+    if not left:
+        raise WireError(f"nested deeper than {MAX_DEPTH} levels")
+    for child in children:
+        if isinstance(child, (dict, list)):
+            _check_depth(child, left - 1)

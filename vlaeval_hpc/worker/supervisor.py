@@ -1,0 +1,122 @@
+"""The shard's hold on its simulator process: start, ask, notice that it hangs or died, end."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, Optional
+
+from vlaeval_hpc.errors import ConfigurationError, EpisodeError, InfrastructureError
+from vlaeval_hpc.run.plan import Item
+
+BOOTSTRAP = Path(__file__).resolve().parent.parent / "bootstrap.py"
+CHANNEL = "VLAEVAL_HPC_CHANNEL"
+
+
+class Supervisor:
+    """One simulator process at a time, started when an episode needs it.
+
+    `tick` is called about once a second while an episode runs, with what the simulator says that it is doing; what it
+    raises ends the wait.
+    """
+
+    def __init__(self, run: Path, shard: int, hang_timeout: float, tick: Callable[[str], None]) -> None:
+        self._arguments = [str(run), str(shard), str(os.getpid())]
+        self._hang_timeout = hang_timeout
+        self._tick = tick
+        self._process: Optional["subprocess.Popen[bytes]"] = None
+        self._channel: Optional[socket.socket] = None
+        self._received = b""
+        self.server_info: Dict[str, Any] = {}
+
+    def ask(self, item: Item) -> Dict[str, Any]:
+        """An episode's record; where the process hung or died, a record of that.
+
+        Raises ConfigurationError or InfrastructureError where the process says that no episode can be run.
+        """
+        begin = time.monotonic()
+        try:
+            if self._process is None:
+                self._start()
+            return self._wait(item)
+        except EpisodeError as error:
+            self.end()
+            return {
+                "metrics": {"success": False},
+                "steps": 0,
+                "elapsed_sec": round(time.monotonic() - begin, 3),
+                "failure_reason": error.reason,
+                "failure_detail": error.detail,
+            }
+
+    def end(self) -> None:
+        """Kill the process, if there is one; a simulator has nothing to save."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+        self._received = b""
+
+    def _start(self) -> None:
+        self._channel, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, str(BOOTSTRAP), "vlaeval_hpc.worker.simulator", *self._arguments],
+                pass_fds=[theirs.fileno()],
+                env={**os.environ, CHANNEL: str(theirs.fileno())},
+                stdin=subprocess.DEVNULL,
+            )
+
+    def _wait(self, item: Item) -> Dict[str, Any]:
+        assert self._channel is not None
+        phase, heard = "starting", time.monotonic()
+        try:
+            self._channel.sendall((json.dumps(item._asdict()) + "\n").encode())
+        except OSError:
+            raise self._died(phase) from None
+        while True:
+            self._tick(phase)
+            if select.select([self._channel], [], [], 1.0)[0]:
+                for message in self._read(phase):
+                    heard = time.monotonic()
+                    phase = message.get("beat", phase)
+                    self.server_info = message.get("server", self.server_info)
+                    if "fatal" in message:
+                        kind = ConfigurationError if message["code"] == 2 else InfrastructureError
+                        raise kind(message["fatal"])
+                    if "episode" in message:
+                        record: Dict[str, Any] = message["episode"]
+                        return record
+            elif time.monotonic() - heard > self._hang_timeout:
+                limit = f"{self._hang_timeout:g} s (benchmark.hang_timeout)"
+                raise EpisodeError("simulator_hang", f"no sign of life for {limit}, last in: {phase}")
+
+    def _read(self, phase: str) -> Any:
+        assert self._channel is not None
+        try:
+            data = self._channel.recv(1 << 16)
+        except OSError:
+            data = b""
+        if not data:
+            raise self._died(phase)
+        *lines, self._received = (self._received + data).split(b"\n")
+        return [json.loads(line) for line in lines]
+
+    def _died(self, phase: str) -> EpisodeError:
+        assert self._process is not None
+        code = self._process.wait()
+        if code < 0:
+            name = signal.Signals(-code).name
+            hint = ": out of memory?" if name == "SIGKILL" else ""
+            return EpisodeError("simulator_crash", f"the simulator process was ended by {name}{hint}, last in: {phase}")
+        return EpisodeError("simulator_crash", f"the simulator process ended with status {code}, last in: {phase}")
