@@ -1,17 +1,13 @@
 # Two commands that set up all they need: `make demo` and `make test`.
 PYTHON = .venv/bin/python
 
-.PHONY: demo test test-cluster lint clean
+.PHONY: demo test lint clean
 
 demo: .venv/run.stamp            ## evaluate a real policy on a real simulator
 	$(PYTHON) -m vlaeval_hpc $(ARGS)
 
-test: .venv/test.stamp lint      ## every check and every test
+test: .venv/test.stamp lint      ## every check and every test, on a real Slurm and Apptainer that root brings up
 	$(PYTHON) -m pytest $(ARGS)
-
-test-cluster: .venv/test.stamp   ## as root: a real Slurm and Apptainer on this machine, and the tests that need them
-	scripts/devcluster up
-	$(PYTHON) -m pytest tests/cluster $(ARGS)
 
 lint: .venv/test.stamp
 	.venv/bin/ruff check .

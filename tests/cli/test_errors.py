@@ -8,6 +8,7 @@ import pytest
 
 from tests.conftest import Command
 from tests.toys import TOY, journal
+from vlaeval_hpc.cli import VERBS
 
 
 @pytest.mark.parametrize(
@@ -19,6 +20,7 @@ from tests.toys import TOY, journal
         (["model.chekpoint=3"], ["unknown key 'model.chekpoint'", "did you mean model.checkpoint"]),
         (["benchmark.params.tsaks=3"], ["unknown key 'benchmark.params.tsaks'", "did you mean benchmark.params.tasks"]),
         (["+model.foo=3"], ["unknown key 'model.foo'"]),
+        (["benchmark.environment.build_args={BASE:x}"], ["with a plus", "+benchmark.environment.build_args="]),
         (["+benchmark.params.foo=3"], ["benchmark.params", "foo"]),
         (["cluster.shards=many"], ["cluster.shards", "many"]),
         (["cluster.shards=0"], ["cluster.shards=0", "1 and more"]),
@@ -91,7 +93,7 @@ def test_a_folder_that_holds_a_different_run_is_left_alone(vlaeval: Command, tmp
     assert journal(tmp_path, "a") == before
 
 
-@pytest.mark.parametrize("verb", ["", "run", "serve", "shard", "merge", "status"])
+@pytest.mark.parametrize("verb", ["", *VERBS])
 def test_help_fits_a_screen_and_shows_an_example(vlaeval: Command, verb: str) -> None:
     done = vlaeval(*verb.split(), "--help")
     assert done.returncode == 0

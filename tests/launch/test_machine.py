@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vlaeval_hpc.errors import ConfigurationError
-from vlaeval_hpc.launch.machine import parse_set, render_variables, share, usable_cpus, usable_gpus
+from vlaeval_hpc.launch.machine import in_turn, parse_set, render_variables, share, usable_cpus, usable_gpus
 
 
 @pytest.mark.parametrize(("text", "numbers"), [("0", [0]), ("0-3,8", [0, 1, 2, 3, 8]), ("2, 1-2", [2, 1])])
@@ -49,6 +49,6 @@ def visible(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
 def test_gpus_are_taken_in_turn(visible: pytest.MonkeyPatch) -> None:
     assert usable_gpus(None) == ["GPU-a", "GPU-b"]
     assert usable_gpus("1,0") == ["1", "0"]
-    assert [render_variables(["0", "1"], i)["MUJOCO_EGL_DEVICE_ID"] for i in range(3)] == ["0", "1", "0"]
-    assert "MUJOCO_EGL_DEVICE_ID" not in render_variables(["GPU-a"], 0)
-    assert render_variables([], 0)["MUJOCO_GL"] == "osmesa"
+    assert [render_variables(in_turn(["0", "1"], i))["MUJOCO_EGL_DEVICE_ID"] for i in range(3)] == ["0", "1", "0"]
+    assert "MUJOCO_EGL_DEVICE_ID" not in render_variables(["GPU-a"])
+    assert render_variables([])["MUJOCO_GL"] == "osmesa"

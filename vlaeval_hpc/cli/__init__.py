@@ -22,10 +22,13 @@ Evaluate policies on simulation benchmarks.
 
   python -m vlaeval_hpc [run] [key=value ...]        evaluate one policy on one benchmark
   python -m vlaeval_hpc ... key=a,b,c -m             a sweep: one run a point, one table at the end
-  python -m vlaeval_hpc serve|shard|merge|status     its parts, by hand; each has its own --help
+  python -m vlaeval_hpc status|logs|cancel|resume    a run that is under way
+  python -m vlaeval_hpc prepare|serve|shard|merge    its parts, by hand
+  python -m vlaeval_hpc doctor                       what is missing here; each verb has its --help
 
 Examples
   python -m vlaeval_hpc                   the same as model=bc benchmark=metaworld cluster=local
+  python -m vlaeval_hpc cluster=slurm cluster.server.partition=gpu cluster.shards=32
   python -m vlaeval_hpc benchmark.tasks='[reach-v3]' benchmark.episodes_per_task=50
   python -m vlaeval_hpc model.checkpoint=30,300,3000 -m
   python -m vlaeval_hpc run benchmark=libero server.url=ws://gpu01:8000
@@ -33,11 +36,12 @@ Examples
 Often given
   model= benchmark= cluster=        which; model.checkpoint=, benchmark.params.suite= are theirs
   benchmark.tasks= .max_tasks= .episodes_per_task= .max_steps= .seed=
-  cluster.shards= .cpus=0-7 .gpus=0,1
+  cluster.shards= .cpus=0-7 .gpus=0,1     here; container=apptainer: simulators in containers
   results=FOLDER run=NAME           where; the same again resumes: nothing finished is run twice
 
 Options
   -m, --multirun      sweep                    --cfg job              show the composed config
+  --dry-run           show the jobs' scripts, submit nothing
   --config-dir DIR    add your own configs     --hydra-help, --info   Hydra's
   -v                  show the traceback of an error
 """
@@ -46,7 +50,7 @@ _SERVE = """\
 Start a policy server, and print `ready URL` once it can answer.
 
   python -m vlaeval_hpc serve [key=value ...]   a server by itself, for any client of the protocol
-  python -m vlaeval_hpc serve RUN               the server of a run directory, found by its shards
+  python -m vlaeval_hpc serve RUN [--replica N] the server of a run directory, found by its shards
 
 Examples
   python -m vlaeval_hpc serve model=bc server.port=8000
@@ -81,12 +85,75 @@ Example
 """
 
 _STATUS = """\
-Tell how far a run is, from its files alone.
+Tell how far a run is: from its files, and of its jobs what Slurm says in one call.
 
-  python -m vlaeval_hpc status RUN [--json]
+  python -m vlaeval_hpc status RUN [--watch] [--json]
+
+  -w, --watch    again and again, until nothing runs any more
+  --json         for a script
 
 Example
   python -m vlaeval_hpc status results/bc-3000_metaworld_bc5_1f2e3d4c
+"""
+
+_PREPARE = """\
+Make and fetch what an evaluation needs, so that its jobs need no network: environments,
+images, checkpoints by hub name. The main command does it too, for what is missing.
+
+  python -m vlaeval_hpc prepare [key=value ...]
+
+Examples
+  python -m vlaeval_hpc prepare benchmark=libero container=apptainer
+  srun --time 1:00:00 python -m vlaeval_hpc prepare benchmark=libero cluster=slurm
+"""
+
+_CANCEL = """\
+Cancel all jobs of a run: the merge, the shards, the server. What is finished stays finished.
+
+  python -m vlaeval_hpc cancel RUN
+
+Example
+  python -m vlaeval_hpc cancel results/bc-3000_metaworld_bc5_1f2e3d4c
+"""
+
+_RESUME = """\
+Start again what is open of a run, where it was started before: here, or as jobs.
+
+  python -m vlaeval_hpc resume RUN [key=value ...]
+
+  key=value    what is to be different this time, of cluster and server above all
+
+Examples
+  python -m vlaeval_hpc resume results/bc-3000_metaworld_bc5_1f2e3d4c
+  python -m vlaeval_hpc resume results/bc-3000_metaworld_bc5_1f2e3d4c cluster.sbatch.exclude=node7
+"""
+
+_DOCTOR = """\
+Try out what an evaluation needs of this machine and its cluster; say what to do about what is
+missing. Nothing is changed or submitted. Exit status 1 where there is a problem.
+
+  python -m vlaeval_hpc doctor [--results FOLDER] [--json]
+
+  --results FOLDER    where results would go (default: results)
+  --json              for a script: [{name, state, found, advice}]
+
+Examples
+  python -m vlaeval_hpc doctor --results /scratch/me/results
+  srun --partition gpu --gres gpu:1 python -m vlaeval_hpc doctor
+"""
+
+_LOGS = """\
+Show the ends of a run's logs: what went wrong first, then the server's and the latest shard's.
+
+  python -m vlaeval_hpc logs RUN [server|shard|merge] [N] [-n LINES] [-f]
+
+  N                   which replica or shard; default: the one that wrote last
+  -n, --lines LINES   how many of each (default: 20)
+  -f, --follow        and what is added, until the run is complete or Ctrl-C
+
+Examples
+  python -m vlaeval_hpc logs results/bc-3000_metaworld_bc5_1f2e3d4c
+  python -m vlaeval_hpc logs results/bc-3000_metaworld_bc5_1f2e3d4c shard 3 -n 100
 """
 
 VERBS = {
@@ -95,6 +162,11 @@ VERBS = {
     "shard": Verb("shard", _SHARD),
     "merge": Verb("merge", _MERGE),
     "status": Verb("status", _STATUS),
+    "prepare": Verb("prepare", _PREPARE),
+    "logs": Verb("logs", _LOGS),
+    "cancel": Verb("cancel", _CANCEL),
+    "resume": Verb("resume", _RESUME),
+    "doctor": Verb("doctor", _DOCTOR),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from rich.console import Console
@@ -10,7 +11,7 @@ from vlaeval_hpc.cli.arguments import Parser, run_directory
 from vlaeval_hpc.errors import ConfigurationError
 from vlaeval_hpc.results.export import to_json, write_csv_file, write_json_file, write_merged
 from vlaeval_hpc.results.merge import merge_files
-from vlaeval_hpc.results.rundir import merge_run
+from vlaeval_hpc.results.rundir import is_open_run, merge_run
 from vlaeval_hpc.results.table import print_merged
 
 
@@ -39,4 +40,6 @@ def main(argv: list[str]) -> int:
         print(to_json(merged), end="")
     else:
         print_merged(Console(highlight=False), merged)
+        if arguments.output is None and is_open_run(merged):
+            print(f"to finish what is open: python -m vlaeval_hpc resume {shlex.quote(arguments.paths[0])}")
     return 1 if merged.get("partial") else 0

@@ -1,145 +1,99 @@
-"""`run`: an evaluation from a config to a table, and a sweep of them."""
+"""`run`: an evaluation from a config to a table or to jobs, and a sweep of them."""
 
 from __future__ import annotations
 
 import re
 import shlex
 import sys
-import time
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
 
-from vlaeval_hpc.cli.progress import Progress
+from vlaeval_hpc.cli.start import run_here, say, show_scripts, submit
 from vlaeval_hpc.config.composition import for_each, to_yaml
 from vlaeval_hpc.config.schema import Config
-from vlaeval_hpc.errors import ConfigurationError, InfrastructureError, VlaevalError
-from vlaeval_hpc.launch.description import describe_benchmark, describe_policy
-from vlaeval_hpc.launch.environment import interpreter
+from vlaeval_hpc.errors import ConfigurationError, VlaevalError, unknown
+from vlaeval_hpc.launch.evaluation import Preparation
 from vlaeval_hpc.launch.folder import open_run
-from vlaeval_hpc.launch.local import LocalCluster
-from vlaeval_hpc.launch.planning import check_fit, check_numbers, make_plan, run_name
 from vlaeval_hpc.launch.provenance import provenance
-from vlaeval_hpc.launch.remote import RemoteServer
-from vlaeval_hpc.results.export import write_merged
-from vlaeval_hpc.results.rundir import merge_run
-from vlaeval_hpc.results.table import print_merged, print_sweep
-from vlaeval_hpc.run.coverage import open_shards
-from vlaeval_hpc.run.directory import RunDirectory
-from vlaeval_hpc.run.plan import Plan
+from vlaeval_hpc.results.rundir import is_open_run
+from vlaeval_hpc.results.table import print_sweep
+
+SCHEDULERS = ("local", "slurm")
 
 
 @dataclass
 class Point:
-    """What became of one evaluation: its merged result, or the error that kept it from one."""
+    """What became of one evaluation: its merged result, the error that kept it from one, or neither: it is queued."""
 
     overrides: list[str]
     merged: dict[str, Any] | None = None
     error: VlaevalError | None = None
 
     @property
-    def complete(self) -> bool:
-        """Whether every planned episode is finished."""
-        return self.merged is not None and not is_open_run(self.merged)
-
-
-def is_open_run(merged: dict[str, Any]) -> bool:
-    """Whether an episode is missing, or failed in a way that is worth another try."""
-    return bool(merged.get("partial") or merged["coverage"]["retriable"])
+    def good(self) -> bool:
+        """Whether every planned episode is finished, or on its way."""
+        return self.error is None and (self.merged is None or not is_open_run(self.merged))
 
 
 def main(argv: list[str]) -> int:
-    """Exit status 0 when every planned episode of every point is finished."""
+    """Exit status 0 when every planned episode of every point is finished, or its jobs are submitted."""
     console = Console(highlight=False)
+    dry_run = "--dry-run" in argv
     points: list[Point] = []
     several_points = False
 
-    def job(config: Config, overrides: list[str], several: bool) -> None:
-        nonlocal several_points
-        several_points = several
-        try:
-            points.append(Point(overrides, evaluate(config, console)))
-        except VlaevalError as error:
-            # One point's failure is not the others'; alone it is the command's.
-            if not several:
-                raise
-            console.print(f"error: {error}", style="red", markup=False)
-            points.append(Point(overrides, error=error))
+    with Preparation(lambda line: say(console, line)) as preparation:
 
-    for_each(argv, job)
-    if several_points:
+        def job(config: Config, overrides: list[str], several: bool) -> None:
+            nonlocal several_points
+            several_points = several
+            try:
+                points.append(Point(overrides, evaluate(config, preparation, console, dry_run)))
+            except VlaevalError as error:
+                # One point's failure is not the others'; alone it is the command's.
+                if not several:
+                    raise
+                console.print(f"error: {error}", style="red", markup=False)
+                points.append(Point(overrides, error=error))
+
+        for_each([a for a in argv if a != "--dry-run"], job)
+    if several_points and any(p.merged is not None for p in points):
         shared = set.intersection(*(set(p.overrides) for p in points))
         labels = [" ".join(o for o in p.overrides if o not in shared) for p in points]
         print_sweep(console, [(label, p.merged, p.error) for label, p in zip(labels, points, strict=True)])
-    return 0 if all(p.complete for p in points) else 1
+    return 0 if all(p.good for p in points) else 1
 
 
-def evaluate(config: Config, console: Console) -> dict[str, Any]:
-    """Prepare, check, run what is open, merge, and print; the merged result."""
-
-    def say(line: str) -> None:
-        console.print(line, markup=False, soft_wrap=True)
-
-    check_numbers(config)
-    if config.cluster.name != "local":
-        raise ConfigurationError(f"cluster={config.cluster.name}: only cluster=local runs from here yet")
-    remote = RemoteServer.parse(config.server.url) if config.server.url else None
-    if remote:
-        remote.check()
-        config = replace(config, server=replace(config.server, url=remote.url))
-    elif config.model.target is None:
-        raise ConfigurationError(f"model={config.model.name} needs server.url=ws://HOST:PORT")
-    pythons = {"benchmark": interpreter(config.benchmark.environment, config.benchmark.name, say)}
-    if not remote:
-        pythons["model"] = interpreter(config.model.environment, config.model.name, say)
-    with ThreadPoolExecutor() as pool:
-        asked = pool.submit(describe_benchmark, config.benchmark, pythons["benchmark"])
-        policy = None if remote else describe_policy(config.model, pythons["model"])
-        benchmark = asked.result()
-    if policy is not None:
-        check_fit(benchmark, policy, config)
-    plan = make_plan(config, benchmark, policy)
-    run = RunDirectory(Path(config.results) / (config.run or run_name(config, plan)))
-    checkpoint = policy["checkpoint"] if policy else {}
-    open_run(run, plan, to_yaml(config), provenance(_without_token([sys.executable, *sys.argv]), checkpoint, pythons))
-    if remote:
-        remote.publish(run, plan)
-    stopped: InfrastructureError | None = None
-    try:
-        _run_open(config, run, plan, pythons, console)
-    except InfrastructureError as error:
-        stopped = error  # what was finished until now is shown all the same
-    merged = merge_run(run)
-    write_merged(run, merged)
-    print_merged(console, merged)
-    say(f"results in {run.root}")
-    if is_open_run(merged):
-        again = shlex.join(["python", "-m", "vlaeval_hpc", *_without_token(sys.argv[1:])])
-        say(f"to finish what is open, the same again: {again}")
-    if stopped is not None:
-        raise stopped
-    return merged
-
-
-def _run_open(config: Config, run: RunDirectory, plan: Plan, pythons: dict[str, Path], console: Console) -> None:
-    shards = open_shards(run, plan)
-    where = f"{config.model.name} on {plan.name}: {len(plan.items)} episodes"
-    if not shards:
-        console.print(f"{where}: all were finished before", markup=False)
-        return
-    console.print(f"{where}, {len(shards)} shards, in {run.root}", markup=False, soft_wrap=True)
-    cluster = LocalCluster(config, run, plan.shards, pythons)
-    begin = time.monotonic()
-    try:
-        with Progress(console, run, plan) as progress:
-            cluster.work(shards, progress.update)
-    finally:
-        for note in cluster.notes:
-            console.print(f"note: {note}", markup=False, soft_wrap=True)
-    console.print(f"{time.monotonic() - begin:.0f} s", markup=False)
+def evaluate(config: Config, preparation: Preparation, console: Console, dry_run: bool) -> dict[str, Any] | None:
+    """Prepare, check, and start what is open: the merged result, None where it will come from jobs or not at all."""
+    if config.cluster.scheduler not in SCHEDULERS:
+        raise unknown("cluster.scheduler", config.cluster.scheduler, SCHEDULERS)
+    evaluation = preparation.evaluation(config)
+    run, on_slurm = evaluation.run, config.cluster.scheduler == "slurm"
+    if not on_slurm and config.model.replicas > 1:
+        raise ConfigurationError("model.replicas: cluster=local runs one server: valid: 1")
+    if dry_run:
+        if on_slurm:
+            show_scripts(evaluation, console)
+        else:
+            plan = evaluation.plan
+            say(console, f"would run {len(plan.items)} episodes in {plan.shards} shards, in {run.root}")
+        return None
+    command = _without_token([sys.executable, *sys.argv])
+    open_run(run, evaluation.plan, to_yaml(evaluation.config), provenance(command, evaluation))
+    if evaluation.remote:
+        evaluation.remote.publish(run, evaluation.plan)
+    if not config.submit:
+        say(console, f"made {run.root}, nothing is started: `vlaeval_hpc serve`, `shard` and `merge` take it")
+        return None
+    if on_slurm:
+        if submit(evaluation, console) is not None:
+            say(console, f"follow it: python -m vlaeval_hpc status {shlex.quote(str(run.root))} --watch")
+        return None
+    again = shlex.join(["python", "-m", "vlaeval_hpc", *_without_token(sys.argv[1:])])
+    return run_here(evaluation, console, again)
 
 
 def _without_token(words: list[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""`serve [RUN | key=value ...]`: become the policy server, in the policy's environment."""
+"""`serve [RUN | key=value ...]`: run the policy server, in the policy's environment."""
 
 from __future__ import annotations
 
@@ -6,47 +6,55 @@ import json
 import os
 import tempfile
 from dataclasses import asdict
-from pathlib import Path
 
-from vlaeval_hpc.cli.arguments import run_directory
-from vlaeval_hpc.config.composition import for_each, from_yaml
-from vlaeval_hpc.config.schema import Config, ModelConfig
+from vlaeval_hpc.cli.arguments import Parser, run_directory
+from vlaeval_hpc.config.composition import for_each
+from vlaeval_hpc.config.schema import Config
 from vlaeval_hpc.errors import ConfigurationError
-from vlaeval_hpc.launch.description import command, describe_policy
-from vlaeval_hpc.launch.environment import interpreter, process_environment
+from vlaeval_hpc.launch.evaluation import Preparation
+from vlaeval_hpc.launch.machine import has_nvidia, usable_gpus
 from vlaeval_hpc.launch.planning import check_numbers
+from vlaeval_hpc.launch.process import Process, supervise
+from vlaeval_hpc.launch.roles import checkpoint_binds
+from vlaeval_hpc.launch.tasks import serve
 
 
 def main(argv: list[str]) -> int:
-    """Does not return, but for --cfg and the like: the process becomes the server."""
-    if len(argv) == 1 and "=" not in argv[0] and not argv[0].startswith("-"):
-        run = run_directory(argv[0])
+    """The server's exit status, once it has ended."""
+    if argv and "=" not in argv[0] and not argv[0].startswith("-"):
+        parser = Parser("serve")
+        parser.add_argument("run", metavar="RUN")
+        parser.add_argument("--replica", type=int, default=0)
+        arguments = parser.parse_args(argv)
+        run = run_directory(arguments.run)
         run.stop.unlink(missing_ok=True)
-        _become(from_yaml(run.config).model, str(run.root.resolve()))
-    for_each(argv, _serve)
-    return 0
+        return serve(run, arguments.replica, logged=False).status
+    statuses: list[int] = []
+    for_each(argv, lambda config, _, several: statuses.append(_serve(config, several)))
+    return statuses[0] if statuses else 0
 
 
-def _serve(config: Config, overrides: list[str], several: bool) -> None:
+def _serve(config: Config, several: bool) -> int:
     if several:
         raise ConfigurationError("serve starts one server: -m is for evaluations")
     if config.model.target is None:
         raise ConfigurationError(f"model={config.model.name} has no policy to serve")
     check_numbers(config)
-    describe_policy(config.model, _python(config.model))
-    question = json.dumps({"model": asdict(config.model), "server": asdict(config.server)})
+    with Preparation(lambda line: print(line, flush=True)) as preparation:
+        config, runtime = preparation.policy(config)
+    gpus = usable_gpus(None)
+    process = Process(
+        name="server",
+        runtime=runtime,
+        module="vlaeval_hpc.serving",
+        arguments=["-"],
+        log=None,
+        binds=checkpoint_binds(config.model.checkpoint),
+        nv=bool(gpus) and has_nvidia(),
+    )
     # The server reads it from its standard input: an unnamed file, since a pipe would need somebody to feed it.
     with tempfile.TemporaryFile() as stream:
-        stream.write(question.encode())
+        stream.write(json.dumps({"model": asdict(config.model), "server": asdict(config.server)}).encode())
         stream.seek(0)
         os.dup2(stream.fileno(), 0)
-    _become(config.model, "-")
-
-
-def _python(model: ModelConfig) -> Path:
-    return interpreter(model.environment, "model", lambda line: print(line, flush=True))
-
-
-def _become(model: ModelConfig, what: str) -> None:
-    line = command(_python(model), "vlaeval_hpc.serving", what)
-    os.execve(line[0], line, process_environment(model.environment))
+    return supervise([process]).status

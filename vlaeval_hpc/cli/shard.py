@@ -1,26 +1,27 @@
-"""`shard RUN --shard-id N`: become the worker, in the benchmark's environment."""
+"""`shard RUN --shard-id N`: run the worker, in the benchmark's environment."""
 
 from __future__ import annotations
 
 import os
 
 from vlaeval_hpc.cli.arguments import Parser, run_directory
-from vlaeval_hpc.config.composition import from_yaml
-from vlaeval_hpc.launch.description import command
-from vlaeval_hpc.launch.environment import interpreter, process_environment
-from vlaeval_hpc.launch.machine import render_variables, usable_gpus
+from vlaeval_hpc.errors import ConfigurationError
+from vlaeval_hpc.launch.tasks import work
+from vlaeval_hpc.run.plan import Plan
 
 
 def main(argv: list[str]) -> int:
-    """Does not return: the process becomes the shard, so that its signals and exit status are the shard's."""
+    """The shard's exit status: 0 when all its items are finished."""
     parser = Parser("shard")
     parser.add_argument("run", metavar="RUN")
     parser.add_argument("--shard-id", type=int)
     arguments = parser.parse_args(argv)
     run = run_directory(arguments.run)
-    environment = from_yaml(run.config).benchmark.environment
-    python = interpreter(environment, "benchmark", lambda line: print(line, flush=True))
-    chosen = [] if arguments.shard_id is None else ["--shard-id", str(arguments.shard_id)]
-    line = command(python, "vlaeval_hpc.worker", str(run.root.resolve()), *chosen)
-    variables = {**render_variables(usable_gpus(None), arguments.shard_id or 0), **process_environment(environment)}
-    os.execve(line[0], line, variables)
+    shard = arguments.shard_id
+    if shard is None:
+        task = os.environ.get("SLURM_ARRAY_TASK_ID")
+        if task is None:
+            raise ConfigurationError("--shard-id is needed outside of a Slurm job array")
+        shard = int(task)
+    Plan.load(run.plan).assigned(shard)  # a number that the plan does not have is told before anything starts
+    return work(run, [shard], logged=False).status

@@ -6,7 +6,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +16,7 @@ from urllib.parse import unquote
 from vlaeval_hpc.config.schema import Config
 from vlaeval_hpc.errors import ConfigurationError, VlaevalError, unknown
 
-GROUPS = ("model", "benchmark", "cluster", "pairing")
+GROUPS = ("model", "benchmark", "cluster", "container", "pairing")
 
 
 def conf_folder() -> Path:
@@ -54,7 +54,7 @@ def for_each(overrides: list[str], job: Callable[[Config, list[str], bool], None
     # Hydra then lets exceptions through, instead of printing them and ending the process.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     before = sys.argv
-    sys.argv = ["vlaeval_hpc", *with_server(overrides)]
+    sys.argv = ["vlaeval_hpc", *_options_first(with_server(overrides))]
     try:
         hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")(task)()
         if failed:
@@ -67,6 +67,12 @@ def for_each(overrides: list[str], job: Callable[[Config, list[str], bool], None
         raise explained(error, overrides) from error
     finally:
         sys.argv = before
+
+
+def _options_first(words: list[str]) -> list[str]:
+    """Hydra takes no override after an option that stands between overrides; people write `-m` wherever they are."""
+    overrides = [w for w in words if ("=" in w and not w.startswith("-")) or w.startswith("~")]
+    return [*(w for w in words if w not in overrides), *overrides]
 
 
 def with_server(overrides: list[str]) -> list[str]:
@@ -112,14 +118,19 @@ def to_yaml(config: Config) -> str:
     return OmegaConf.to_yaml(OmegaConf.structured(config))
 
 
-def from_yaml(path: Path) -> Config:
-    """Read config.yaml. Raises ConfigurationError where it is missing or not of this schema."""
+def from_yaml(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Read config.yaml, with `key=value` changes. Raises ConfigurationError where it is missing or not of this schema,
+    or a change is not of its form or names no key."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
+    wrong = next((o for o in overrides if "=" not in o or o.startswith("-")), None)
+    if wrong is not None:
+        raise ConfigurationError(f"{wrong}: valid: key=value")
     try:
-        return checked(OmegaConf.load(path))
+        found = OmegaConf.load(path)
+        return checked(OmegaConf.merge(found, OmegaConf.from_dotlist([o.lstrip("+") for o in overrides])))
     except FileNotFoundError:
         raise ConfigurationError(f"{path}: no such file: is this a run directory?") from None
     except (OmegaConfBaseException, YAMLError, OSError) as error:
@@ -144,6 +155,8 @@ def explained(error: Exception, overrides: list[str]) -> ConfigurationError:
 
 def _unknown_key(key: str, overrides: list[str]) -> ConfigurationError:
     keys = _keys(overrides)
+    if any(k == key or k.startswith(f"{key}.") for k in keys):
+        return ConfigurationError(f"{key} has no such entry yet: with a plus it gets one: +{key}=...")
     section = key.rpartition(".")[0] + "."
     return unknown("key", key, [k for k in keys if k.startswith(section)] or keys)
 

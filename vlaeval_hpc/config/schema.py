@@ -13,12 +13,18 @@ class EnvironmentConfig:
     """Where a benchmark or a policy runs.
 
     kind host is this interpreter; venv is a virtual environment of `requirements`, made once and kept in the cache,
-    for `python` (a version or a path; null: this interpreter's version). `variables` are set for the process.
+    for `python` (a version or a path; null: this interpreter's version); image is an Apptainer image: a .sif, a .def
+    (made once, with `build_args`) or docker://..., in which `python` is a command (null: python3). `binds` and `flags`
+    are further ones for `apptainer exec`. `variables` are set for the process.
     """
 
     kind: str = "host"
     python: str | None = None
     requirements: list[str] = field(default_factory=list)
+    image: str | None = None
+    build_args: dict[str, str] = field(default_factory=dict)
+    binds: list[str] = field(default_factory=list)
+    flags: list[str] = field(default_factory=list)
     variables: dict[str, str] = field(default_factory=dict)
 
 
@@ -36,6 +42,7 @@ class ModelConfig:
     ema_alpha: float = 0.5
     max_batch_size: int = 1
     max_wait_time: float = 0.01
+    replicas: int = 1
 
 
 @dataclass
@@ -57,24 +64,36 @@ class BenchmarkConfig:
 
 @dataclass
 class ClusterConfig:
-    """Where the server and the shards run."""
+    """Where the server and the shards run.
+
+    scheduler local: `cpus`, `gpus` and `restarts` are its own. scheduler slurm: the rest is; `sbatch` holds options of
+    all three jobs by their sbatch names, `server`, `shard` and `merge` those of one, null leaves an option out.
+    """
 
     name: str = MISSING
+    scheduler: str = "local"
     shards: int = 2
     cpus: str | None = None
     gpus: str | None = None
     restarts: int = 2
+    shards_per_task: int = 1
+    array_parallelism: int | None = None
+    max_requeues: int = 10
+    sbatch: dict[str, Any] = field(default_factory=dict)
+    server: dict[str, Any] = field(default_factory=dict)
+    shard: dict[str, Any] = field(default_factory=dict)
+    merge: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
 class ServerConfig:
-    """How server and shards meet; times in seconds."""
+    """How server and shards meet; times in seconds, null for no limit."""
 
     url: str | None = None
     host: str = "127.0.0.1"
     port: int = 0
     answer_timeout: float = 120.0
-    wait_timeout: float = 600.0
+    wait_timeout: float | None = 600.0
     idle_timeout: float | None = None
 
 
@@ -88,3 +107,4 @@ class Config:
     server: ServerConfig = field(default_factory=ServerConfig)
     results: str = "results"
     run: str | None = None
+    submit: bool = True

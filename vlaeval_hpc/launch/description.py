@@ -4,68 +4,100 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import subprocess
-from dataclasses import asdict
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from vlaeval_hpc.config.schema import BenchmarkConfig, ModelConfig
+from vlaeval_hpc.config.schema import BenchmarkConfig
 from vlaeval_hpc.errors import ConfigurationError
 from vlaeval_hpc.launch.cache import cache_folder, digest
-from vlaeval_hpc.launch.environment import process_environment
+from vlaeval_hpc.launch.runtime import PACKAGE, Runtime
 from vlaeval_hpc.run.files import write_json
 
-PACKAGE = Path(__file__).resolve().parent.parent
-BOOTSTRAP = PACKAGE / "bootstrap.py"
 
-
-def command(python: Path, module: str, *arguments: str) -> list[str]:
-    """The line that starts a module of this package in another interpreter."""
-    return [str(python), str(BOOTSTRAP), module, *arguments]
-
-
-def describe_benchmark(benchmark: BenchmarkConfig, python: Path) -> dict[str, Any]:
+def describe_benchmark(benchmark: BenchmarkConfig, runtime: Runtime) -> dict[str, Any]:
     """tasks, metrics, max_steps, episodes_per_task and specs; ours are kept in the cache: simulators import slowly."""
     section = {"target": benchmark.target, "params": benchmark.params, "seed": benchmark.seed}
-    key = digest([section, str(python), _sources()])
-    kept = cache_folder() / "descriptions" / f"{benchmark.name}-{key}.json"
+    where = [runtime.python, runtime.image.digest if runtime.image else None]
+    kept = cache_folder() / "descriptions" / f"{benchmark.name}-{digest([section, where, _sources()])}.json"
     try:
         found: dict[str, Any] = json.loads(kept.read_text())
         return found
     except (OSError, ValueError):
         pass
-    found = _ask(
-        command(python, "vlaeval_hpc.worker", "describe"), {"benchmark": section}, benchmark.environment, "benchmark"
-    )
+    with Described(runtime, "vlaeval_hpc.worker", "benchmark") as described:
+        found = described.ask({"benchmark": section})
     kept.parent.mkdir(exist_ok=True)
     write_json(kept, found)
     return found
 
 
-def describe_policy(model: ModelConfig, python: Path) -> dict[str, Any]:
-    """Specs and the checkpoint's hashes; not kept, since a checkpoint's content may change under its name."""
-    asking = command(python, "vlaeval_hpc.serving", "describe")
-    return _ask(asking, {"model": asdict(model)}, model.environment, "model")
+class Described:
+    """A process in a runtime that answers what its policies or benchmarks are; started at the first question.
 
+    Answers are not kept: a checkpoint's content may change under its name. `with` ends it.
+    """
 
-def _ask(arguments: list[str], question: dict[str, Any], environment: Any, kind: str) -> dict[str, Any]:
-    done = subprocess.run(
-        arguments, input=json.dumps(question), capture_output=True, text=True, env=process_environment(environment)
-    )
-    if done.returncode == 0:
+    def __init__(self, runtime: Runtime, module: str, kind: str) -> None:
+        self._runtime = runtime
+        self._module = module
+        self._kind = kind
+        self._scratch = Path(tempfile.mkdtemp(prefix="vlaeval_hpc-"))
+        self._process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Described:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def ask(self, question: dict[str, Any], binds: Sequence[str] = ()) -> dict[str, Any]:
+        """The answer. Raises ConfigurationError, with what the process said against the question."""
+        if self._process is None or self._process.poll() is not None:
+            self._start(binds)
+        assert self._process is not None and self._process.stdin is not None and self._process.stdout is not None
+        line = ""
+        with suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps(question) + "\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
         try:
-            found: dict[str, Any] = json.loads(done.stdout)
-            return found
+            answer: dict[str, Any] = json.loads(line)
         except ValueError:
-            pass
-    lines = [line for line in done.stderr.splitlines() if line.strip()]
-    told = [line for line in lines if line.startswith("error: ")]
-    if told:
-        raise ConfigurationError(told[-1].removeprefix("error: "))
-    last = lines[-1].strip() if lines else f"exit status {done.returncode}"
-    raise ConfigurationError(f"{kind} '{asdict(environment)['kind']}' environment: {last} (-v shows all)") from (
-        RuntimeError("\n" + done.stderr)
-    )
+            raise self._broken() from None
+        if "error" in answer:
+            raise ConfigurationError(answer["error"])
+        return answer
+
+    def _start(self, binds: Sequence[str]) -> None:
+        self._errors = self._scratch / "stderr"
+        with self._errors.open("wb") as stream:
+            self._process = subprocess.Popen(
+                self._runtime.command(self._module, ["describe"], scratch=self._scratch, binds=binds),
+                env=self._runtime.variables(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stream,
+                text=True,
+            )
+
+    def _broken(self) -> ConfigurationError:
+        assert self._process is not None
+        status = self._process.wait()
+        told = self._errors.read_text(errors="replace")
+        lines = [line.strip() for line in told.splitlines() if line.strip()]
+        last = lines[-1] if lines else f"exit status {status}"
+        kind = self._runtime.environment.kind
+        error = ConfigurationError(f"{self._kind} '{kind}' environment: {last} (-v shows all)")
+        error.__cause__ = RuntimeError("\n" + told)
+        return error
 
 
 def _sources() -> str:

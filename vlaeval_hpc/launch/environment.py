@@ -1,4 +1,7 @@
-"""The interpreter that a benchmark or a policy runs in: this one, or a virtual environment made from requirements."""
+"""The interpreter that a benchmark or a policy runs in: this one, or a virtual environment made from requirements.
+
+Images are made ready in launch.images; launch.runtime starts things in whichever it is.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from vlaeval_hpc.config.schema import EnvironmentConfig
 from vlaeval_hpc.errors import ConfigurationError, unknown
 from vlaeval_hpc.launch.cache import cache_folder, digest
 
-KINDS = ("host", "venv")
+KINDS = ("host", "venv", "image")
 WIRE = ("numpy", "msgpack>=1.0.5", "websockets>=13", "pillow")
 """What the rooms that run there import, whatever else the environment holds."""
 
@@ -29,14 +32,10 @@ def interpreter(environment: EnvironmentConfig, name: str, say: Callable[[str], 
 
     Raises ConfigurationError, naming the log, where it cannot be made.
     """
-    if environment.kind not in KINDS:
-        raise unknown(f"{name}.environment.kind", environment.kind, KINDS)
-    if environment.kind == "host":
-        return Path(sys.executable)
-    folder = environment_folder(environment, name)
-    python = folder / "bin" / "python"
-    if _ready(folder).exists():
+    python = _expected(environment, name)
+    if python.exists():
         return python
+    folder = environment_folder(environment, name)
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Soft: a file made with O_EXCL, since the cache may lie on NFS or Lustre. Whoever waits finds the work done.
     try:
@@ -46,6 +45,15 @@ def interpreter(environment: EnvironmentConfig, name: str, say: Callable[[str], 
                 _build(environment, folder, name)
     except Timeout:
         raise ConfigurationError(f"{folder}.lock is held for over an hour: remove it if nobody builds") from None
+    return folder / "bin" / "python"
+
+
+def known_interpreter(environment: EnvironmentConfig, name: str) -> Path:
+    """The environment's python, which must be there. Raises ConfigurationError where it is not."""
+    python = _expected(environment, name)
+    if not python.exists():
+        folder = environment_folder(environment, name)
+        raise ConfigurationError(f"{name}.environment: {folder} is not made yet: `vlaeval_hpc prepare` makes it")
     return python
 
 
@@ -59,8 +67,23 @@ def environment_folder(environment: EnvironmentConfig, name: str) -> Path:
 def process_environment(environment: EnvironmentConfig) -> dict[str, str]:
     """Variables for a process there: ours, less what would let another Python's packages in, and the config's."""
     kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
-    threads = dict.fromkeys(THREADS, "1")
-    return {**kept, **threads, "PYTHONNOUSERSITE": "1", "PYTHONUNBUFFERED": "1", **environment.variables}
+    return {**kept, **fixed_variables(), **environment.variables}
+
+
+def fixed_variables() -> dict[str, str]:
+    """What every process of an environment is started with: one thread a numerical library, none of the user's own
+    packages, output at once."""
+    return {**dict.fromkeys(THREADS, "1"), "PYTHONNOUSERSITE": "1", "PYTHONUNBUFFERED": "1"}
+
+
+def _expected(environment: EnvironmentConfig, name: str) -> Path:
+    """Where the python is once it is made; a path that does not exist where it is not, or not completely."""
+    if environment.kind not in KINDS:
+        raise unknown(f"{name}.environment.kind", environment.kind, KINDS)
+    if environment.kind == "host":
+        return Path(sys.executable)
+    folder = environment_folder(environment, name)
+    return folder / "bin" / "python" if _ready(folder).exists() else folder / "missing"
 
 
 def _ready(folder: Path) -> Path:

@@ -3,82 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import os
 import signal
-import subprocess
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
 
 from vlaeval_hpc.config.schema import Config
 from vlaeval_hpc.errors import ConfigurationError, InfrastructureError
-from vlaeval_hpc.launch.description import command
-from vlaeval_hpc.launch.environment import process_environment
-from vlaeval_hpc.launch.machine import render_variables, share, usable_cpus, usable_gpus
+from vlaeval_hpc.launch.machine import in_turn, share, usable_cpus, usable_gpus
+from vlaeval_hpc.launch.process import POLL, Process, end_all
+from vlaeval_hpc.launch.roles import server_process, shard_process
+from vlaeval_hpc.launch.runtime import Runtime
 from vlaeval_hpc.run.directory import RunDirectory
 from vlaeval_hpc.run.lock import Lock
 
-POLL = 0.2
-PATIENCE = 10.0  # seconds between asking a process to end and ending it
 CONFIGURATION, SICK = 2, 76  # exit statuses that starting again does not mend
-
-
-@dataclass
-class Process:
-    """One started process, its log, and how often it was started again."""
-
-    name: str
-    arguments: list[str]
-    variables: dict[str, str]
-    log: Path
-    cpus: list[int]
-    restarts: int = 0
-    running: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start, or start again, appending to the log."""
-        parent = os.getpid()
-
-        def in_child() -> None:
-            # The kernel ends a child whose launcher was killed: nothing may run on unwatched.
-            ctypes.CDLL(None).prctl(1, signal.SIGTERM)
-            if os.getppid() != parent:
-                os._exit(1)
-            if self.cpus:
-                os.sched_setaffinity(0, self.cpus)
-
-        with self.log.open("ab") as stream:
-            self.running = subprocess.Popen(
-                self.arguments,
-                env=self.variables,
-                stdin=subprocess.DEVNULL,
-                stdout=stream,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=in_child,
-            )
-
-    def status(self) -> int | None:
-        """Exit status, None while it runs."""
-        return None if self.running is None else self.running.poll()
-
-    def last_word(self) -> str:
-        """The last line of the log that tells an error, else the last line."""
-        lines = [x for x in self.log.read_text(errors="replace").splitlines() if x.strip()]
-        told = [x.removeprefix("error: ") for x in lines if x.startswith("error: ")]
-        return (told or lines or ["nothing was printed"])[-1].strip()
 
 
 class LocalCluster:
     """Runs one planned evaluation on this machine."""
 
-    def __init__(self, config: Config, run: RunDirectory, shards: int, pythons: dict[str, Path]) -> None:
+    def __init__(self, config: Config, run: RunDirectory, shards: int, runtimes: Mapping[str, Runtime]) -> None:
         self._config = config
         self._run = run
         self._shards = shards
-        self._pythons = pythons
+        self._runtimes = runtimes
         self._cpus = usable_cpus(config.cluster.cpus)
         self._gpus = usable_gpus(config.cluster.gpus)
         self.notes: list[str] = []
@@ -103,28 +51,19 @@ class LocalCluster:
     def _server(self) -> Process:
         for stale in self._run.server.glob("rendezvous-*.json"):
             stale.unlink()  # of a server that is not there any more: we hold the lock
-        variables = process_environment(self._config.model.environment)
-        if self._gpus:
-            variables["CUDA_VISIBLE_DEVICES"] = ",".join(self._gpus)
-        arguments = command(self._pythons["model"], "vlaeval_hpc.serving", str(self._run.root.resolve()))
-        return Process("server", arguments, variables, self._run.logs / "server-0.log", self._cpus)
+        return server_process(self._run, 0, self._runtimes["model"], self._gpus, self._cpus)
 
     def _shard(self, shard: int) -> Process:
-        benchmark = self._config.benchmark.environment
-        # What the user or the config sets goes before what this machine suggests.
-        variables = {**render_variables(self._gpus, shard), **process_environment(benchmark)}
-        if self._gpus:
-            variables["CUDA_VISIBLE_DEVICES"] = self._gpus[shard % len(self._gpus)]
-        root = str(self._run.root.resolve())
-        arguments = command(self._pythons["benchmark"], "vlaeval_hpc.worker", root, "--shard-id", str(shard))
         cpus = share(self._cpus, shard, self._shards)
-        return Process(f"shard {shard}", arguments, variables, self._run.logs / f"shard-{shard}.log", cpus)
+        return shard_process(self._run, shard, self._runtimes["benchmark"], in_turn(self._gpus, shard), cpus)
 
     def _watch(self, server: Process | None, shards: list[Process], watch: Callable[[], None]) -> None:
         working = list(shards)
         while working:
             if server is not None and server.status() is not None:
-                if not self._again(server):
+                if server.status() == 0 and self._run.stop.exists():
+                    server = None  # it saw that all is finished
+                elif not self._again(server):
                     self._run.stop.touch()  # no server will come: the shards leave by themselves
                     server = None
             for process in list(working):
@@ -157,17 +96,8 @@ class LocalCluster:
         """Leave nothing running: shards first, so that they do not wait for a server that goes."""
         with contextlib.suppress(OSError):
             self._run.stop.touch()
-        for processes in (shards, [server] if server else []):
-            running = [p.running for p in processes if p.running is not None and p.running.poll() is None]
-            for one in running:
-                one.terminate()
-            deadline = time.monotonic() + PATIENCE
-            for one in running:
-                try:
-                    one.wait(max(0.0, deadline - time.monotonic()))
-                except subprocess.TimeoutExpired:
-                    one.kill()
-                    one.wait()
+        end_all(shards)
+        end_all([server] if server else [])
 
 
 class Stopped(InfrastructureError):

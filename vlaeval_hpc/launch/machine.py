@@ -52,10 +52,24 @@ def share(cpus: list[int], shard: int, shards: int) -> list[int]:
     return cpus[shard * len(cpus) // shards : (shard + 1) * len(cpus) // shards]
 
 
-def render_variables(gpus: list[str], shard: int) -> dict[str, str]:
-    """Variables by which simulators find something to render on: a GPU in turn, else Mesa in software."""
-    if gpus:
-        gpu = gpus[shard % len(gpus)]
-        chosen = {"CUDA_VISIBLE_DEVICES": gpu, "MUJOCO_GL": "egl", "PYOPENGL_PLATFORM": "egl"}
-        return {**chosen, "MUJOCO_EGL_DEVICE_ID": gpu} if gpu.isdigit() else chosen
-    return {"MUJOCO_GL": "osmesa", "PYOPENGL_PLATFORM": "osmesa"}
+def in_turn(gpus: list[str], shard: int) -> list[str]:
+    """The GPU of a shard, if there is one."""
+    return [gpus[shard % len(gpus)]] if gpus else []
+
+
+def render_variables(gpus: list[str]) -> dict[str, str]:
+    """Variables by which a simulator finds something to render on: the first of `gpus`, else Mesa in software.
+
+    What the user has set stands.
+    """
+    gl = "egl" if gpus else "osmesa"
+    found = {"MUJOCO_GL": gl, "PYOPENGL_PLATFORM": gl}
+    if gpus and gpus[0].isdigit():
+        found["MUJOCO_EGL_DEVICE_ID"] = gpus[0]
+    chosen = {name: os.environ.get(name, value) for name, value in found.items()}
+    return {**chosen, "CUDA_VISIBLE_DEVICES": gpus[0]} if gpus else chosen
+
+
+def has_nvidia() -> bool:
+    """Whether this machine has a GPU that a container could be given, whatever CUDA_VISIBLE_DEVICES says."""
+    return Path("/dev/nvidiactl").exists()

@@ -92,9 +92,15 @@ def run_name(config: Config, plan: Plan) -> str:
     """A folder name that the same evaluation gets again: model, checkpoint, benchmark, and a hash of all of it."""
     model = config.model.name
     if config.model.checkpoint is not None:
-        model += "-" + Path(str(config.model.checkpoint)).name.removesuffix(".npz")
+        model += "-" + _short(str(config.model.checkpoint))
     identity = digest([plan.run, [i._asdict() for i in plan.items]])[:8]
     return _safe(f"{model}_{plan.name}_{identity}")
+
+
+def _short(checkpoint: str) -> str:
+    """A checkpoint's name in a folder's: its last part, or the hub's where that is a commit."""
+    path = Path(checkpoint)
+    return path.parent.name if re.match(r"[0-9a-f]{40}", path.name) else path.name.removesuffix(".npz")
 
 
 def _chosen_tasks(config: Config, tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:

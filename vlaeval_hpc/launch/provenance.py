@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 import shlex
 import socket
@@ -13,13 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from vlaeval_hpc import __version__
+from vlaeval_hpc.launch.evaluation import Evaluation
+from vlaeval_hpc.launch.runtime import Runtime
 from vlaeval_hpc.run.files import SCHEMA
 
 HOST_PACKAGES = ("hydra-core", "omegaconf", "submitit", "websockets", "numpy", "msgpack")
 
 
-def provenance(command: list[str], checkpoint: dict[str, str], environments: dict[str, Path]) -> dict[str, Any]:
-    """Command line, versions, git state, checkpoint hashes, host and time, as plain values."""
+def provenance(command: list[str], evaluation: Evaluation) -> dict[str, Any]:
+    """Command line, versions, git state, images' digests, checkpoint hashes, host and time, as plain values."""
     return {
         "schema": SCHEMA,
         "command": shlex.join(command),
@@ -28,13 +31,21 @@ def provenance(command: list[str], checkpoint: dict[str, str], environments: dic
         "git": _git_state(),
         "python": sys.version.split()[0],
         "packages": {name: _version(name) for name in HOST_PACKAGES},
-        "environments": {k: {"python": str(p), "packages": _packages(p)} for k, p in environments.items()},
-        "checkpoint": checkpoint,
+        "environments": {name: _environment(runtime) for name, runtime in evaluation.runtimes.items()},
+        "checkpoint": evaluation.checkpoint,
+        **({"checkpoint_source": evaluation.source._asdict()} if evaluation.source.source else {}),
         "host": socket.gethostname(),
         "platform": platform.platform(),
     }
 
 
+def _environment(runtime: Runtime) -> dict[str, Any]:
+    if runtime.image is not None:
+        return {"image": str(runtime.image.path), "source": runtime.image.source, "digest": runtime.image.digest}
+    return {"python": runtime.python, "packages": _packages(Path(runtime.python))}
+
+
+@functools.cache
 def _git_state() -> dict[str, Any] | None:
     """The commit of the checkout that the code runs from, and whether it differs; None when installed."""
     folder = Path(__file__).resolve().parent
@@ -54,6 +65,7 @@ def _git_state() -> dict[str, Any] | None:
     return {"commit": commit, "modified": bool(changes.strip())}
 
 
+@functools.cache
 def _packages(python: Path) -> list[str]:
     """What an environment holds, name-version, from the folders that installers leave."""
     found = python.parent.parent.glob("lib/python*/site-packages/*.dist-info")

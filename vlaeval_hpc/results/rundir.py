@@ -48,6 +48,11 @@ def merge_run(directory: RunDirectory) -> Merged:
     }
 
 
+def is_open_run(merged: Merged) -> bool:
+    """Whether an episode is missing, or failed in a way that is worth another try."""
+    return bool(merged.get("partial") or merged["coverage"]["retriable"])
+
+
 def _usable(directory: RunDirectory, plan: Plan, problems: list[str]) -> Iterator[Episode]:
     """Records of planned episodes, one by one: a run's records are never all in memory beside what comes of them.
 

@@ -18,6 +18,7 @@ from vlaeval_hpc.run.directory import RunDirectory
 from vlaeval_hpc.run.journal import Episode
 from vlaeval_hpc.run.lock import SILENCE
 from vlaeval_hpc.run.plan import Plan
+from vlaeval_hpc.run.rendezvous import Rendezvous
 from vlaeval_hpc.run.result import settle
 
 STATES = ("running", "stalled", "waiting", "done")
@@ -26,6 +27,8 @@ STATES = ("running", "stalled", "waiting", "done")
 @dataclasses.dataclass(frozen=True)
 class ShardStatus:
     """One shard of the plan; its episodes are counted whichever process finished them.
+
+    `rate` in episodes a second, since this process began.
 
     state: `running` (its lock's owner was heard of within lock.SILENCE seconds), `stalled` (not so), `waiting`
     (nobody has it and items are missing), `done`. heartbeat_age in seconds; what is not known is None.
@@ -43,11 +46,24 @@ class ShardStatus:
     task: str | None = None
     episode: int | None = None
     steps: int | None = None
+    job: str | None = None
+    rate: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class ServerStatus:
+    """A replica of the server that has published itself; heartbeat_age in seconds."""
+
+    replica: int
+    host: str
+    job: str | None
+    heartbeat_age: float
 
 
 @dataclasses.dataclass(frozen=True)
 class RunStatus:
-    """A run. `rated` tells whether `successes` means anything: whether the benchmark has that metric."""
+    """A run. `rated` tells whether `successes` means anything: whether the benchmark has that metric. `rate` is that
+    of the running shards, `seconds_left` what it makes of the open episodes; None where none has ended yet."""
 
     run: str
     name: str
@@ -59,6 +75,9 @@ class RunStatus:
     merged: bool
     states: dict[str, int]
     shards: list[ShardStatus]
+    servers: list[ServerStatus]
+    rate: float | None
+    seconds_left: float | None
     problems: list[str]
 
 
@@ -71,19 +90,34 @@ def read_status(directory: RunDirectory) -> RunStatus:
     now = _file_system_time(directory.shards)
     shards = [_shard(directory, plan, shard, counts[shard], listing, now) for shard in range(plan.shards)]
     states = Counter(s.state for s in shards)
+    total, completed = len(plan.items), sum(s.completed for s in shards)
+    rate = sum(s.rate or 0.0 for s in shards if s.state == "running") or None
     return RunStatus(
         run=plan.run,
         name=plan.name,
-        total=len(plan.items),
-        completed=sum(s.completed for s in shards),
+        total=total,
+        completed=completed,
         errors=sum(s.errors for s in shards),
         successes=sum(s.successes for s in shards),
         rated="success" in plan.benchmark["metrics"],
         merged=directory.merged.exists(),
         states={state: states[state] for state in STATES},
         shards=shards,
+        servers=_servers(directory, now),
+        rate=rate,
+        seconds_left=(total - completed) / rate if rate else None,
         problems=problems,
     )
+
+
+def _servers(directory: RunDirectory, now: float) -> list[ServerStatus]:
+    found = []
+    for path in sorted(directory.server.glob("rendezvous-*.json")):
+        published = Rendezvous.read(path)
+        if published is not None and published.pid:  # a server that is not ours does not keep its file fresh
+            age = now - path.stat().st_mtime
+            found.append(ServerStatus(published.replica, published.host, published.job, round(max(age, 0.0), 1)))
+    return found
 
 
 def _counts(directory: RunDirectory, plan: Plan, problems: list[str]) -> list[Tally]:
@@ -167,9 +201,11 @@ def _progress(path: Path) -> dict[str, Any]:
     """What a shard says of itself; nothing where the file is gone by now or another program's."""
     try:
         said = json.loads(path.read_bytes())
-        known = {"host": str, "phase": str, "task": str, "episode": int, "steps": int}
-        return {k: said[k] for k, kind in known.items() if isinstance(said.get(k), kind)}
-    except (OSError, ValueError, AttributeError):
+        known = {"host": str, "phase": str, "task": str, "episode": int, "steps": int, "job": str}
+        found = {k: said[k] for k, kind in known.items() if isinstance(said.get(k), kind)}
+        elapsed = said["updated_at"] - said["began_at"] if said.get("ran") else 0.0
+        return {**found, "rate": said["ran"] / elapsed} if elapsed > 0 else found
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):
         return {}
 
 

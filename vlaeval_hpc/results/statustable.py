@@ -36,8 +36,22 @@ def _head(status: RunStatus) -> list[str]:
     if status.rated and status.completed:
         interval = wilson(status.successes, status.completed)
         line += f", success {percent(status.successes / status.completed, interval)} n={status.completed}"
+    if status.rate is not None and status.seconds_left is not None and status.completed < status.total:
+        line += f"; {60 * status.rate:.1f} episodes a minute, about {duration(status.seconds_left)} left"
     states = ", ".join(f"{status.states[state]} {state}" for state in STATES)
-    return [line, f"{len(status.shards)} shards: {states}" + ("; merged" if status.merged else "")]
+    lines = [line, f"{len(status.shards)} shards: {states}" + ("; merged" if status.merged else "")]
+    for server in status.servers:
+        job = f" (job {server.job})" if server.job else ""
+        lines.append(f"server {server.replica} on {server.host}{job}, heard {server.heartbeat_age:.0f} s ago")
+    return lines
+
+
+def duration(seconds: float) -> str:
+    """`2 h 05 min`, `12 min`, `40 s`."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02} min" if minutes >= 60 else f"{minutes} min"
 
 
 def _grid(shards: list[ShardStatus], rated: bool) -> Grid:

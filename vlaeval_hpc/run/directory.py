@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Iterator, Union
 
@@ -36,9 +37,22 @@ class RunDirectory:
         """Exists once no server will come any more: shards leave, servers end."""
         return self.server / "stop"
 
+    @property
+    def idle(self) -> Path:
+        """Exists once a server has left because no shard came: whoever needs one asks for it again."""
+        return self.server / "idle"
+
     def shard(self, name: str, shard: int, shards: int) -> "ShardFiles":
         """The files of one shard."""
         return ShardFiles(self.shards, f"{name}_shard{shard}of{shards}")
+
+    def finished_shards(self, name: str, shards: int) -> int:
+        """How many shards of this split have written their file: one listing, whatever their number."""
+        wanted = {f"{name}_shard{i}of{shards}.json" for i in range(shards)}
+        try:
+            return len(wanted.intersection(os.listdir(str(self.shards))))
+        except OSError:
+            return 0
 
     def journals(self) -> Iterator[Path]:
         """Every journal, of this or any earlier number of shards, in a stable order."""

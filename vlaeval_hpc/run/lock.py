@@ -12,9 +12,10 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Container, Dict, Optional
 
 from vlaeval_hpc.errors import InfrastructureError
+from vlaeval_hpc.run.job import job_name, job_restarts
 
 HEARTBEAT = 15.0
 SILENCE = 120.0  # seconds without a heartbeat after which an owner on another host counts as dead
@@ -24,8 +25,8 @@ class Lock:
     """Held by at most one living process; `with` or acquire and release.
 
     An owner on this host is dead when its process is gone; one on another host, or in another container, when it has
-    not touched the file for SILENCE seconds by the file system's clock. Raises InfrastructureError, naming the owner,
-    where one lives.
+    not touched the file for SILENCE seconds by the file system's clock; an earlier start of the same Slurm job is dead
+    wherever it was. Raises InfrastructureError, naming the owner, where one lives.
     """
 
     def __init__(self, path: Path) -> None:
@@ -98,6 +99,14 @@ class Lock:
                 pass  # the file system may be away for a while; silence is judged by others, not here
 
 
+def break_locks_of_jobs(folder: Path, jobs: Container[str]) -> None:
+    """Remove the locks that these Slurm jobs hold, all of which have ended: nobody has to wait until they look dead."""
+    for path in folder.glob("*.lock"):
+        owner = _read_owner(path)
+        if owner and owner.get("job") in jobs:
+            _unlink(path)
+
+
 def _identity() -> Dict[str, Any]:
     return {
         "host": socket.gethostname(),
@@ -105,11 +114,14 @@ def _identity() -> Dict[str, Any]:
         "namespace": _namespace(),
         "pid": os.getpid(),
         "started": _process_start(os.getpid()),
-        "job": os.environ.get("SLURM_JOB_ID"),
+        "job": job_name(),
+        "restarts": job_restarts(),
     }
 
 
 def _alive(path: Path, owner: Dict[str, Any]) -> bool:
+    if owner.get("job") and owner["job"] == job_name() and owner.get("restarts") != job_restarts():
+        return False  # an earlier start of this very job: Slurm ends one before it begins the next
     here = (socket.gethostname(), _boot(), _namespace())
     if (owner.get("host"), owner.get("boot"), owner.get("namespace")) == here:
         pid = owner.get("pid")

@@ -1,7 +1,7 @@
 """Start a server: `serving RUN [--replica N]` for a run, `serving -` with {model, server} as JSON on standard input.
 
-`serving describe` answers, in JSON, what a policy gives and takes, without loading it. The user's verbs are in
-vlaeval_hpc.cli; this is what they start in the policy's environment.
+`serving describe` answers, a line of JSON for each on standard input, what a policy gives and takes, without loading
+it. The user's verbs are in vlaeval_hpc.cli; this is what they start in the policy's environment.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def main() -> int:
     logging.getLogger("websockets.quiet").setLevel(logging.CRITICAL)
     try:
         if arguments.run == "describe":
-            print(json.dumps(describe(json.load(sys.stdin)["model"])))
+            _describe()
         elif arguments.run == "-":
             spec = json.load(sys.stdin)
             _serve(spec["model"], spec["server"], Place(host=spec["server"]["host"], port=spec["server"]["port"]))
@@ -54,6 +54,19 @@ def main() -> int:
         traceback.print_exc()
         return 1
     return 0
+
+
+def _describe() -> None:
+    # A policy's libraries may print when they are imported; the answers must stand alone.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    for line in sys.stdin:
+        try:
+            found = describe(json.loads(line)["model"])
+        except ConfigurationError as error:
+            found = {"error": str(error)}
+        answers.write(json.dumps(found) + "\n")
+        answers.flush()
 
 
 def describe(model: dict[str, Any]) -> dict[str, Any]:
@@ -85,6 +98,8 @@ def place_in(run: RunDirectory, plan: Plan, replica: int) -> Place:
         replica=replica,
         rendezvous=run.rendezvous(replica),
         stop=run.stop,
+        finished=lambda: run.finished_shards(plan.name, plan.shards) == plan.shards,
+        idle=run.idle,
         idle_timeout=server.get("idle_timeout"),
     )
 

@@ -21,6 +21,7 @@ from websockets.exceptions import ConnectionClosed
 
 from vlaeval_hpc.errors import ConfigurationError
 from vlaeval_hpc.policies.base import Policy
+from vlaeval_hpc.run.job import job_name
 from vlaeval_hpc.run.rendezvous import HEARTBEAT, Rendezvous, beat
 from vlaeval_hpc.serving.batching import Batcher
 from vlaeval_hpc.serving.http import Gate
@@ -36,6 +37,7 @@ CLOSE_TIMEOUT = 0.5  # for a client's answer to our goodbye; one that does not l
 LARGEST_BACKLOG = 1 << 20  # bytes unread by a client: answers are awaited, so these answer a flood of pings
 BACKLOG = 1024  # connections not yet accepted: a whole job array may start at once
 BAD_DATA = 1007
+LOOK_EVERY = 5.0  # seconds without a session after which the server looks whether all is finished
 
 # After a minute without a sign of life the kernel asks, and after another it gives the connection up: by this the
 # sessions of a node that lost its power end. WebSocket pings cannot tell, since a simulator that computes answers none.
@@ -46,7 +48,9 @@ KEEPALIVE = (("SO_KEEPALIVE", 1), ("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), (
 class Place:
     """Where a server listens, and where it tells so.
 
-    `port` 0 takes a free one. `rendezvous` is the file to publish, `stop` the file whose appearance ends the server.
+    `port` 0 takes a free one. `rendezvous` is the file to publish, `stop` the file whose appearance ends the server;
+    the server makes it itself once `finished` says that no item is left. `idle` is made when no shard came for
+    `idle_timeout` seconds.
     """
 
     host: str = "127.0.0.1"
@@ -55,6 +59,8 @@ class Place:
     replica: int = 0
     rendezvous: Path | None = None
     stop: Path | None = None
+    finished: Callable[[], bool] | None = None
+    idle: Path | None = None
     idle_timeout: float | None = None
     token: str = field(default_factory=lambda: os.environ.get("VLAEVAL_HPC_TOKEN") or secrets.token_urlsafe(32))
 
@@ -84,13 +90,13 @@ class PolicyServer:
         self._end = asyncio.Event()
 
     async def run(self, announce: Callable[[Rendezvous], None]) -> None:
-        """Bind, load, announce, serve; returns after SIGTERM, SIGINT, the stop file or the idle limit.
+        """Bind, load, announce, serve; returns after SIGTERM, SIGINT, SIGUSR2, the stop file or the idle limit.
 
         Raises ConfigurationError where the port is taken, and what the policy's `load` raises.
         """
         _raise_file_limit()
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
             loop.add_signal_handler(number, self._end.set)
         listening = await self._listen()
         batching = asyncio.create_task(self._batcher.run())
@@ -138,7 +144,7 @@ class PolicyServer:
 
     async def _serve(self, ended: asyncio.Task[Any], batching: asyncio.Task[None]) -> None:
         place = self._place
-        last_busy = last_beat = time.monotonic()
+        last_busy = last_beat = last_look = time.monotonic()
         while not ended.done():
             if batching.done():
                 batching.result()  # raises what broke it
@@ -147,12 +153,22 @@ class PolicyServer:
                 beat(place.rendezvous)
                 last_beat = now
             if self._sessions:
-                last_busy = now
+                last_busy = last_look = now
             if place.idle_timeout is not None and now - last_busy > place.idle_timeout:
                 log.info("no shard for %.0f s: ending", now - last_busy)
+                if place.idle is not None:
+                    place.idle.touch()
+                if place.rendezvous is not None:
+                    place.rendezvous.unlink(missing_ok=True)
                 return
             if place.stop is not None and place.stop.exists():
                 return
+            if not self._sessions and now - last_look >= LOOK_EVERY:
+                last_look = now
+                if place.stop is not None and place.finished is not None and place.finished():
+                    log.info("every item is finished: ending")
+                    place.stop.touch()  # for the other replicas, and for shards that come late
+                    return
             for connection in list(self._sessions):
                 if connection.transport.get_write_buffer_size() > LARGEST_BACKLOG:
                     connection.transport.abort()
@@ -168,7 +184,7 @@ class PolicyServer:
             nonce=self._nonce,
             host=socket.gethostname(),
             pid=os.getpid(),
-            job=os.environ.get("SLURM_JOB_ID"),
+            job=job_name(),
         )
         if place.rendezvous is not None:
             rendezvous.publish(place.rendezvous)

@@ -1,6 +1,7 @@
 """Start a shard: `python .../vlaeval_hpc/bootstrap.py vlaeval_hpc.worker RUN --shard-id N`.
 
-`worker describe` answers, in JSON, what a benchmark has and takes: tasks, specs, metrics, step limit.
+`worker describe` answers, a line of JSON for each on standard input, what a benchmark has and takes: tasks, specs,
+metrics, step limit.
 """
 
 from __future__ import annotations
@@ -44,14 +45,23 @@ def main() -> int:
 
 
 def _describe() -> None:
-    # The simulator's libraries print to standard output when they are imported; the answer must stand alone.
-    answer = os.dup(1)
+    # The simulator's libraries print to standard output when they are imported; the answers must stand alone.
+    answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
+    for line in sys.stdin:
+        try:
+            found = _description(json.loads(line)["benchmark"])
+        except ConfigurationError as error:
+            found = {"error": str(error)}
+        answers.write(json.dumps(found) + "\n")
+        answers.flush()
+
+
+def _description(section: Dict[str, Any]) -> Dict[str, Any]:
     from vlaeval_hpc.worker.simulator import make_benchmark
 
-    section: Dict[str, Any] = json.load(sys.stdin)["benchmark"]
     benchmark = make_benchmark(section)
-    found = {
+    return {
         "tasks": benchmark.tasks(),
         "metrics": benchmark.metrics,
         "max_steps": benchmark.max_steps,
@@ -60,7 +70,6 @@ def _describe() -> None:
         "action_spec": {k: s.to_dict() for k, s in benchmark.action_spec.items()},
         "observation_spec": {k: s.to_dict() for k, s in benchmark.observation_spec.items()},
     }
-    os.write(answer, (json.dumps(found) + "\n").encode())
 
 
 if __name__ == "__main__":

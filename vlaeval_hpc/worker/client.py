@@ -48,7 +48,7 @@ class Client:
         self._run_id = run_id
         self._shard = shard
         self._answer_timeout = float(server["answer_timeout"])
-        self._wait_timeout = float(server["wait_timeout"])
+        self._wait_timeout = server["wait_timeout"]
         self._alive = alive
         self._socket: Any = None
         self._server: Optional[Rendezvous] = None
@@ -65,10 +65,10 @@ class Client:
     def connect(self, benchmark: str) -> None:
         """Wait for a server and greet it.
 
-        Raises ServerGone where none will come, or none came in wait_timeout; ConfigurationError where one is there that
-        cannot be talked to: it wants another token, or speaks another version of the protocol.
+        Raises ServerGone where none will come, or none came in wait_timeout (None: it waits on); ConfigurationError
+        where one is there that cannot be talked to: it wants another token, or speaks another version of the protocol.
         """
-        deadline = time.monotonic() + self._wait_timeout
+        begin = time.monotonic()
         pause = 0.1
         while True:
             for rendezvous in self._candidates():
@@ -76,7 +76,7 @@ class Client:
                     return
             if self._run.stop.exists():
                 raise ServerGone("the run was stopped: no policy server will come")
-            if time.monotonic() > deadline:
+            if self._wait_timeout is not None and time.monotonic() - begin > self._wait_timeout:
                 raise ServerGone(f"no policy server answered for {self._wait_timeout:.0f} s (server.wait_timeout)")
             self._alive("server")
             time.sleep(pause)

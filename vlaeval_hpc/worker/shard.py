@@ -11,12 +11,14 @@ from typing import Any, Dict, List, Optional, Set, Tuple
 from vlaeval_hpc.errors import InfrastructureError
 from vlaeval_hpc.run.directory import RunDirectory
 from vlaeval_hpc.run.files import write_json
+from vlaeval_hpc.run.job import job_name
 from vlaeval_hpc.run.journal import Episode, Journal, read_journal
 from vlaeval_hpc.run.lock import Lock
 from vlaeval_hpc.run.plan import Item, Plan
 from vlaeval_hpc.run.result import RETRIED, is_open, settle, shard_result
 from vlaeval_hpc.worker.supervisor import Supervisor
 
+WARNING_GRACE = 45.0  # seconds after a time limit's warning in which the episode in flight may end; Slurm gives 90
 SICK_AFTER = 3  # failures of a shard's first episodes after which its node is taken for sick
 PROGRESS_EVERY = 5.0
 
@@ -50,7 +52,10 @@ class Shard:
         self._finished: Set[Tuple[str, int]] = set()
         self._current: Optional[Item] = None
         self._progress_at = 0.0
+        self._began = 0.0
+        self._ran = 0
         self._signal = 0
+        self._leave_at = 0.0
 
     def work(self) -> None:
         """Run what is open, then write the shard's file.
@@ -78,9 +83,13 @@ class Shard:
         # What failed for reasons that may be the machine's is tried again after the rest, ATTEMPTS times in all.
         while todo := [i for i in self._items if i.key not in self._finished]:
             for item in todo:
+                if self._signal:
+                    raise Interrupted(self._signal)
+                self._began = self._began or time.time()
                 episode = self._run_item(item)
                 journal.append(episode)
                 self._note(episode)
+                self._ran += 1
                 self._say(item, episode)
                 self._write_progress("running")
                 count += 1
@@ -126,10 +135,15 @@ class Shard:
             self._finished.add(key)
 
     def _on_signal(self, number: int, _: Any) -> None:
-        self._signal = number
+        # A time limit's warning leaves time to end an episode; after any other signal comes SIGKILL, soon.
+        grace = WARNING_GRACE if number == signal.SIGUSR2 else 0.0
+        leave_at = time.monotonic() + grace
+        if not self._signal or leave_at < self._leave_at:
+            self._signal, self._leave_at = number, leave_at
 
     def _tick(self, phase: str) -> None:
-        if self._signal:
+        # An episode that waits for a server is not in flight, and may wait for long.
+        if self._signal and (time.monotonic() >= self._leave_at or phase in ("starting", "server")):
             raise Interrupted(self._signal)
         if time.monotonic() - self._progress_at > PROGRESS_EVERY:
             self._write_progress(phase)
@@ -141,12 +155,14 @@ class Shard:
             "completed": len(self._finished),
             "total": len(self._items),
             "errors": sum(1 for e in self._settled.values() if e.get("failure_reason")),
+            "ran": self._ran,
+            "began_at": round(self._began, 3),
             "phase": phase,
             "task": self._current.task if self._current else None,
             "episode": self._current.episode if self._current else None,
             "host": socket.gethostname(),
             "pid": os.getpid(),
-            "job": os.environ.get("SLURM_JOB_ID"),
+            "job": job_name(),
             "updated_at": round(time.time(), 3),
         }
         try:

@@ -116,7 +116,9 @@ def main() -> int:
     """`python bootstrap.py vlaeval_hpc.worker.simulator RUN SHARD PARENT`, with the channel's number in CHANNEL."""
     folder, shard, parent = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     _die_with(parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the shard decides
+    # Ctrl-C reaches the whole group, and Slurm's signals every process of a step: the shard decides, and kills.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
     channel = socket.socket(fileno=int(os.environ.pop(CHANNEL)))
     try:
         SimulatorProcess(RunDirectory(folder), shard, channel).serve()

@@ -1,0 +1,129 @@
+"""Simulators in Apptainer containers in Slurm jobs: the same merged episodes as cluster=local without any of both."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.conftest import BASE_IMAGE, REGISTRY, Cluster
+from tests.cluster.test_jobs import SLURM, Outcomes, toy
+from tests.toys import merged, outcomes
+
+IN_CONTAINERS = (
+    *(a for a in SLURM if not a.startswith("container=")),
+    "+benchmark.environment.build_args.BOOTSTRAP=localimage",
+    f"+benchmark.environment.build_args.BASE={BASE_IMAGE}",
+)
+METAWORLD = ("model=bc", "benchmark=metaworld", "benchmark.tasks=[reach-v3,push-v3]", "benchmark.episodes_per_task=3")
+LIBERO = (
+    "model=random",
+    "benchmark=libero",
+    "model.params.chunk=8",
+    "model.params.observe=[agentview,wrist,state,language]",
+    "benchmark.max_tasks=1",
+    "benchmark.episodes_per_task=2",
+    "benchmark.max_steps=20",
+)
+
+
+def evaluate(cluster: Cluster, folder: Path, *arguments: str, timeout: float = 900) -> None:
+    done = cluster.vlaeval(folder, *arguments, timeout=timeout)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def result(cluster: Cluster, folder: Path, *arguments: str) -> Outcomes:
+    """What a submitted evaluation comes to."""
+    evaluate(cluster, folder, *arguments)
+    run = folder / "results" / "a"
+    cluster.wait_for_jobs(run, 300)
+    found = merged(folder, "a")
+    assert "partial" not in found, (run / "logs" / "merge.log").read_text()
+    return outcomes(found)
+
+
+def test_metaworld_in_containers(cluster: Cluster, folder: Path) -> None:
+    found = result(cluster, folder, *METAWORLD, *IN_CONTAINERS, "run=a", "cluster.shards=2")
+    assert len(found) == 6 and sum(dict(metrics)["success"] for metrics, _, _ in found.values()) >= 5
+    provenance = json.loads((folder / "results" / "a" / "provenance.json").read_text())
+    assert re.fullmatch(r"(sha256:)?[0-9a-f]{64}", provenance["environments"]["benchmark"]["digest"])
+    # cluster=local without a container: an environment made from the same requirements.
+    evaluate(cluster, folder, *METAWORLD, "run=b", "cluster.shards=1")
+    assert outcomes(merged(folder, "b")) == found
+
+
+def test_libero_in_containers(cluster: Cluster, folder: Path) -> None:
+    """Rendered by Mesa inside; the steps and the outcome are those of a local container, and of another split."""
+    found = result(cluster, folder, *LIBERO, *IN_CONTAINERS, "run=a", "cluster.shards=2", "cluster.shard.mem=4G")
+    assert {(steps, failure) for _, steps, failure in found.values()} == {(20, None)}
+    local = (*LIBERO, "container=apptainer", *IN_CONTAINERS[-2:], "run=b", "cluster.shards=1")
+    evaluate(cluster, folder, *local)
+    assert outcomes(merged(folder, "b")) == found
+
+
+def test_the_policy_in_an_image_too(cluster: Cluster, folder: Path) -> None:
+    image = (
+        "model.environment.kind=image",
+        "+model.environment.build_args.BOOTSTRAP=localimage",
+        f"+model.environment.build_args.BASE={BASE_IMAGE}",
+    )
+    small = ("benchmark.tasks=[reach-v3]", "benchmark.episodes_per_task=2", "cluster.shards=1")
+    found = result(cluster, folder, *METAWORLD[:2], *small, *IN_CONTAINERS, *image, "run=a")
+    assert len(found) == 2 and all(failure is None for _, _, failure in found.values())
+
+
+def toy_in(cluster: Cluster, image: str, *more: str) -> list[str]:
+    """The doubles, the simulator's in an image: the tests' folder is bound, since the image has nothing of it."""
+    binds = f"benchmark.environment.binds=[{cluster.checkout / 'tests'}]"
+    return [*toy(cluster), "container=apptainer", binds, f"benchmark.environment.image={image}", *more]
+
+
+@pytest.fixture(scope="module")
+def worker_image(cluster: Cluster) -> str:
+    """The worker base, built from the registry's base, and its SIF's path."""
+    base = f"{{BASE: {REGISTRY}/bookworm-python3:latest}}"
+    arguments = toy_in(cluster, "worker.def", f"+benchmark.environment.build_args={base}")
+    done = cluster.vlaeval(cluster.home, "prepare", *arguments, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return re.findall(r"^benchmark: (\S+\.sif) \(sha256:", done.stdout, re.MULTILINE)[-1]
+
+
+def test_an_image_from_a_registry(cluster: Cluster, folder: Path, worker_image: str) -> None:
+    """Pulled once by the command, pinned by its digest, used by every task."""
+    place = f"docker://{REGISTRY}/tests/worker:latest"
+    cluster.output(f"skopeo copy --quiet --dest-tls-verify=false sif:{worker_image} {place}", folder)
+    found = result(cluster, folder, *toy_in(cluster, place))
+    assert len(found) == 6 and all(failure is None for _, _, failure in found.values())
+    environment = json.loads((folder / "results" / "a" / "provenance.json").read_text())["environments"]["benchmark"]
+    assert environment["source"] == place
+    told = json.loads(cluster.output(f"skopeo inspect --tls-verify=false {place}", folder))
+    assert environment["digest"] == told["Digest"]
+
+
+def test_the_time_limits_warning_reaches_the_worker_inside(cluster: Cluster, folder: Path, worker_image: str) -> None:
+    limit = ("cluster.shard.time='2:00'", "+cluster.shard.signal=USR2@105")
+    slow = ("benchmark.params.pace=1.5", "benchmark.tasks=[task-0]", "cluster.shards=1")
+    found = result(cluster, folder, *toy_in(cluster, worker_image, *limit, *slow))
+    assert len(found) == 3 and {failure for _, _, failure in found.values()} == {None}
+    log = (folder / "results" / "a" / "logs" / "shard-0.log").read_text()
+    assert "SIGUSR2: leaving" in log and log.count("] task-0 episode") == 3  # nothing was run twice
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        ("/no/such.sif", ["/no/such.sif"]),
+        ("{folder}/results-are-no-image.sif", ["results-are-no-image.sif", "SIF"]),
+        ("nowhere.def", ["nowhere.def", "metaworld.def"]),
+    ],
+)
+def test_an_image_that_is_none_is_refused(cluster: Cluster, folder: Path, image: str, words: list[str]) -> None:
+    cluster.output("echo text >results-are-no-image.sif", folder)
+    image = f"benchmark.environment.image={image.format(folder=folder)}"
+    done = cluster.vlaeval(folder, *METAWORLD, *IN_CONTAINERS, "cluster.shards=1", image)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stdout + done.stderr
+    for word in words:
+        assert word in done.stderr
+    assert not (folder / "results").exists()

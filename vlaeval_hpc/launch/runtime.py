@@ -1,0 +1,88 @@
+"""How a module of this package is started where a benchmark or a policy lives: in an interpreter or in a container."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vlaeval_hpc.config.schema import EnvironmentConfig
+from vlaeval_hpc.errors import ConfigurationError
+from vlaeval_hpc.launch.apptainer import container_variables, exec_command
+from vlaeval_hpc.launch.environment import fixed_variables, interpreter, known_interpreter, process_environment
+from vlaeval_hpc.launch.images import Image, known_image, ready_image
+
+PACKAGE = Path(__file__).resolve().parent.parent
+INSIDE = "/opt/vlaeval_hpc"  # where the package lies in a container, bound read-only
+HANDED_IN = (
+    "SLURM_JOB_ID",
+    "SLURM_ARRAY_JOB_ID",
+    "SLURM_ARRAY_TASK_ID",
+    "SLURM_RESTART_COUNT",
+    "SLURMD_NODENAME",
+    "CUDA_VISIBLE_DEVICES",
+    "VLAEVAL_HPC_TOKEN",
+)
+"""What a container gets of our variables: who it works for, what it may render on, and the one secret."""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """An environment that is there. `python` is an interpreter of this machine, or a command in the image."""
+
+    environment: EnvironmentConfig
+    python: str
+    image: Image | None = None
+
+    def command(
+        self, module: str, arguments: Sequence[str], *, scratch: Path, binds: Sequence[str] = (), nv: bool = False
+    ) -> list[str]:
+        """The line that starts a module of this package. `binds` are folders that it needs, at the same place;
+        `scratch` becomes a container's /tmp; `nv` brings in the NVIDIA driver."""
+        if self.image is None:
+            return [self.python, str(PACKAGE / "bootstrap.py"), module, *arguments]
+        inside = [self.python, f"{INSIDE}/bootstrap.py", module, *arguments]
+        all_binds = [f"{PACKAGE}:{INSIDE}:ro", *dict.fromkeys(binds), *self.environment.binds]
+        flags = self.environment.flags
+        return exec_command(self.image.path, inside, binds=all_binds, scratch=scratch, nv=nv, flags=flags)
+
+    def variables(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
+        """The variables of the process that `command` starts; what the config sets goes before `more`."""
+        given = dict(more or {})
+        if self.image is None:
+            return {**process_environment(self.environment), **given, **self.environment.variables}
+        kept = {k: os.environ[k] for k in HANDED_IN if k in os.environ}
+        return container_variables({**kept, **fixed_variables(), **given, **self.environment.variables})
+
+
+def ready_runtime(environment: EnvironmentConfig, name: str, say: Callable[[str], None]) -> Runtime:
+    """The environment, made first where it is missing; `say` hears of what takes long. Raises ConfigurationError."""
+    if environment.kind == "image":
+        image = ready_image(_source(environment, name), environment.build_args, name, say)
+        return Runtime(environment, environment.python or "python3", image)
+    return Runtime(environment, str(interpreter(environment, name, say)))
+
+
+def known_runtime(environment: EnvironmentConfig, name: str) -> Runtime:
+    """The environment that was made before: for compute nodes, which build and fetch nothing.
+
+    Raises ConfigurationError where it is missing.
+    """
+    if environment.kind != "image":
+        return Runtime(environment, str(known_interpreter(environment, name)))
+    image = known_image(_source(environment, name), environment.build_args, name)
+    if image is None:
+        raise ConfigurationError(
+            f"{name}.environment.image={environment.image}: not made yet: `vlaeval_hpc prepare` makes it"
+        )
+    return Runtime(environment, environment.python or "python3", image)
+
+
+def _source(environment: EnvironmentConfig, name: str) -> str:
+    if not environment.image:
+        raise ConfigurationError(
+            f"{name}.environment.image: none is named: valid: a .sif, a .def, docker://...; container=none runs"
+            " without one"
+        )
+    return environment.image

@@ -1,0 +1,100 @@
+"""What Slurm is asked and told, by its own commands: one call for many ids, and patience where none answers."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import re
+import subprocess
+from collections.abc import Iterable, Iterator, Sequence
+
+from vlaeval_hpc.errors import ConfigurationError, InfrastructureError
+
+TIMEOUT = 60.0
+ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "DEADLINE", "BOOT_FAIL")
+
+
+def states(ids: Iterable[str]) -> dict[str, str]:
+    """State of each task, array tasks one by one, of those jobs that are still queued or running.
+
+    Raises InfrastructureError where slurmctld does not answer: then nothing is known.
+    """
+    wanted = ",".join(ids)
+    if not wanted:
+        return {}
+    done = _run(["squeue", "-h", "-r", "-a", "-j", wanted, "-o", "%i %T"])
+    if done.returncode and "Invalid job id" not in done.stderr:
+        raise InfrastructureError(f"squeue: {_reason(done)}")
+    found = dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if line.strip())
+    return {task: state for task, state in found.items() if state not in ENDED}
+
+
+def cancel(ids: Sequence[str]) -> None:
+    """Cancel jobs, in this order; those that have ended are left alone. Raises InfrastructureError."""
+    for one in ids:
+        done = _run(["scancel", one])
+        if done.returncode and "Invalid job id" not in done.stderr:
+            raise InfrastructureError(f"scancel {one}: {_reason(done)}")
+
+
+@contextlib.contextmanager
+def outside_of_any_job() -> Iterator[None]:
+    """Without the variables of the job that we may be in, an `salloc` or a shard: sbatch would hand them down, and the
+    new job take itself for a part of ours."""
+    ours = {k: v for k, v in os.environ.items() if k.startswith(("SLURM_", "SUBMITIT_")) and k != "SLURM_CONF"}
+    for name in ours:
+        del os.environ[name]
+    try:
+        yield
+    finally:
+        os.environ.update(ours)
+
+
+def requeue_this_task() -> None:
+    """Give this job, or this task of an array, back to the queue; it is ended by that. Raises InfrastructureError."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    name = f"{array}_{task}" if array else os.environ["SLURM_JOB_ID"]
+    done = _run(["scontrol", "requeue", name])
+    if done.returncode:
+        raise InfrastructureError(f"scontrol requeue {name}: {_reason(done)}")
+
+
+@functools.cache
+def max_array_size() -> int:
+    """MaxArraySize: an array's highest index is one less."""
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", scontrol_config(), re.MULTILINE)
+    return int(found[1]) if found else 1001  # Slurm's own default
+
+
+@functools.cache
+def scontrol_config() -> str:
+    """`scontrol show config`. Raises ConfigurationError where there is no Slurm here or it does not answer."""
+    done = _run(["scontrol", "show", "config"])
+    if done.returncode:
+        raise ConfigurationError(f"cluster: Slurm does not answer: {_reason(done)}")
+    return done.stdout
+
+
+@functools.cache
+def check_script(script: str) -> None:
+    """Ask slurmctld whether it would take a job. Raises ConfigurationError, with what it says against it."""
+    done = _run(["sbatch", "--test-only"], script)
+    if done.returncode:
+        raise ConfigurationError(f"cluster: sbatch: {_reason(done)}")
+
+
+def _run(command: list[str], text: str | None = None) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(command, input=text, capture_output=True, text=True, timeout=TIMEOUT)
+    except FileNotFoundError:
+        raise ConfigurationError(f"cluster: no {command[0]} here: is this a Slurm login node?") from None
+    except subprocess.TimeoutExpired:
+        raise InfrastructureError(f"{command[0]}: no answer in {TIMEOUT:.0f} s") from None
+
+
+def _reason(done: subprocess.CompletedProcess[str]) -> str:
+    """What a Slurm command complains of, in one line without its own name."""
+    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+    told = [re.sub(r"^\w+: (error: )?", "", line) for line in lines]
+    return "; ".join(dict.fromkeys(told)) or f"exit status {done.returncode}"

@@ -1,0 +1,113 @@
+"""What runs in a job: submitit calls one of these there, a person's own sbatch script the verbs that call the same."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vlaeval_hpc.config.composition import from_yaml
+from vlaeval_hpc.launch import slurm
+from vlaeval_hpc.launch.machine import in_turn, share, usable_cpus, usable_gpus
+from vlaeval_hpc.launch.process import Outcome, supervise
+from vlaeval_hpc.launch.roles import server_process, shard_process
+from vlaeval_hpc.launch.runtime import known_runtime
+from vlaeval_hpc.launch.watch import ServerWatch
+from vlaeval_hpc.run.directory import RunDirectory
+
+
+def serve(run: RunDirectory, replica: int, *, logged: bool = True) -> Outcome:
+    """Be a replica of the run's server, until it ends; `logged`: in the run directory, not to our own output."""
+    config = from_yaml(run.config)
+    runtime = known_runtime(config.model.environment, config.model.name)
+    process = server_process(run, replica, runtime, usable_gpus(None))
+    if not logged:
+        process.log = None
+    # A policy may use what its job has; simulators stay at one thread, for the sake of equal outcomes.
+    cpus = os.environ.get("SLURM_CPUS_PER_TASK")
+    if cpus:
+        process.variables["OMP_NUM_THREADS"] = cpus
+    return supervise([process])
+
+
+def work(run: RunDirectory, shards: Sequence[int], *, logged: bool = True) -> Outcome:
+    """Run these shards side by side, with an even share of the CPUs and GPUs that we have; `logged` as in serve."""
+    config = from_yaml(run.config)
+    runtime = known_runtime(config.benchmark.environment, config.benchmark.name)
+    gpus, cpus = usable_gpus(None), usable_cpus(None)
+    count = len(shards)
+    processes = [
+        shard_process(run, shard, runtime, in_turn(gpus, i), share(cpus, i, count) if count > 1 else ())
+        for i, shard in enumerate(shards)
+    ]
+    if not logged:
+        for process in processes:
+            process.log = None
+    watch = ServerWatch(run)
+    return supervise(processes, watch.look)
+
+
+@dataclass(frozen=True)
+class ServerTask:
+    """A replica of the server, as a job."""
+
+    run: str
+    replica: int
+
+    def __call__(self) -> None:
+        """Serve; back into the queue when the time is up before the work is."""
+        run = RunDirectory(self.run)
+        outcome = serve(run, self.replica)
+        _leave(run, outcome, go_on=not run.stop.exists())
+
+
+@dataclass(frozen=True)
+class ShardsTask:
+    """Some shards, as a job or a task of a job array."""
+
+    run: str
+    shards: tuple[int, ...]
+
+    def __call__(self) -> None:
+        """Work; back into the queue when the time is up before the work is."""
+        run = RunDirectory(self.run)
+        outcome = work(run, self.shards)
+        _leave(run, outcome, go_on=outcome.status != 0)
+
+
+@dataclass(frozen=True)
+class MergeTask:
+    """The merge, after every shard has ended in whatever way."""
+
+    run: str
+
+    def __call__(self) -> None:
+        """Merge what is there; the server has nobody to wait for any more."""
+        run = RunDirectory(self.run)
+        run.stop.touch()
+        with (run.logs / "merge.log").open("ab") as log:
+            done = subprocess.run(
+                [sys.executable, "-m", "vlaeval_hpc", "merge", self.run],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+            )
+        if done.returncode:
+            sys.exit(done.returncode)
+
+
+def _leave(run: RunDirectory, outcome: Outcome, go_on: bool) -> None:
+    """End the job with the processes' status; a time limit's warning takes it back to the queue, if work is left."""
+    limit = from_yaml(run.config).cluster.max_requeues
+    count = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+    if outcome.signal == signal.SIGUSR2 and go_on:
+        if count < limit:
+            print(f"time is nearly up: back into the queue ({count + 1} of {limit} times)", flush=True)
+            slurm.requeue_this_task()
+        else:
+            print(f"time is up, and this was started again {count} times (cluster.max_requeues)", flush=True)
+    if outcome.status:
+        sys.exit(outcome.status)  # no exception: what went wrong is in the log, and a traceback of ours tells nothing
