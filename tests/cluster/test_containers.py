@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
 from tests.cluster.conftest import BASE_IMAGE, REGISTRY, Cluster
-from tests.cluster.test_jobs import SLURM, Outcomes, toy
+from tests.cluster.test_jobs import SLURM, Outcomes, keys, toy
 from tests.toys import merged, outcomes
 
 IN_CONTAINERS = (
@@ -109,6 +110,22 @@ def test_the_time_limits_warning_reaches_the_worker_inside(cluster: Cluster, fol
     assert len(found) == 3 and {failure for _, _, failure in found.values()} == {None}
     log = (folder / "results" / "a" / "logs" / "shard-0.log").read_text()
     assert "SIGUSR2: leaving" in log and log.count("] task-0 episode") == 3  # nothing was run twice
+
+
+def test_killed_here_and_taken_up_again(cluster: Cluster, folder: Path, worker_image: str) -> None:
+    """cluster=local in containers: kill -9 of a container, then of everything; nobody waits for a dead owner's lock."""
+    arguments = [a for a in toy_in(cluster, worker_image, "benchmark.params.pace=0.3") if a not in SLURM]
+    arguments += ["cluster.shards=1"]
+    words = shlex.join([str(cluster.python), "-m", "vlaeval_hpc", *arguments])
+    cluster.output(f"{{ {words} & echo $! >pid; }} >first.log 2>&1", folder)
+    cluster.wait(lambda: len(keys(folder)) >= 1, 60, "a first episode")
+    cluster.output("pkill -9 -u $USER -f '[r]untime parent: worker-'")
+    cluster.wait(lambda: len(keys(folder)) >= 3, 60, "more episodes")
+    cluster.output("kill -9 $(cat pid)", folder)
+    assert "started again" not in (folder / "first.log").read_text()  # it is told at the end, which never came
+    done = cluster.vlaeval(folder, *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(keys(folder)) == len(set(keys(folder))) == 6
 
 
 @pytest.mark.parametrize(

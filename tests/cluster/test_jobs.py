@@ -112,6 +112,21 @@ def test_a_time_limit_sends_a_shard_back_into_the_queue(cluster: Cluster, folder
     assert "SIGUSR2: leaving" in (run / "logs" / "shard-0.log").read_text()
 
 
+def test_a_preempted_shard_goes_on_where_it_was(cluster: Cluster, folder: Path, expected: Outcomes) -> None:
+    low = ("cluster.shard.partition=preempt", "+cluster.shard.nodelist=cpu04")
+    submit(cluster, folder, "benchmark.params.pace=0.4", *low)
+    run = folder / "results" / "a"
+    cluster.wait(lambda: len(keys(folder)) >= 1, 90, "a first episode")
+    before = set(keys(folder))
+    cluster.output(
+        "sbatch --wait --partition=cpu -w cpu04 --exclusive --output=/dev/null --wrap 'sleep 1'", timeout=120
+    )
+    cluster.wait_for_jobs(run)
+    assert outcomes(merged(folder, "a")) == expected
+    assert before < set(keys(folder)) and sorted(keys(folder)) == sorted(expected)
+    assert "leaving" in "".join(p.read_text() for p in (run / "logs").glob("shard-*.log"))
+
+
 def test_cancel_then_resume(cluster: Cluster, folder: Path, expected: Outcomes) -> None:
     submit(cluster, folder, "benchmark.params.pace=0.4")
     run = folder / "results" / "a"

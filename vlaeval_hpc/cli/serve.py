@@ -49,6 +49,7 @@ def _serve(config: Config, several: bool) -> int:
         module="vlaeval_hpc.serving",
         arguments=["-"],
         log=None,
+        lifeline=False,
         binds=checkpoint_binds(config.model.checkpoint),
         nv=bool(gpus) and has_nvidia(),
     )

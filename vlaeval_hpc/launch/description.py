@@ -54,8 +54,16 @@ class Described:
 
     def __exit__(self, *_: object) -> None:
         if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
+            assert self._process.stdin is not None
+            with suppress(BrokenPipeError):
+                self._process.stdin.close()  # by which it ends; killed, a container would leave its mount behind
+            try:
+                self._process.wait(5.0)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            if self._process.stdout is not None:
+                self._process.stdout.close()
         shutil.rmtree(self._scratch, ignore_errors=True)
 
     def ask(self, question: dict[str, Any], binds: Sequence[str] = ()) -> dict[str, Any]:

@@ -19,6 +19,8 @@ from vlaeval_hpc.launch.runtime import Runtime, ready_runtime
 from vlaeval_hpc.run.directory import RunDirectory
 from vlaeval_hpc.run.plan import Plan
 
+REMOTE_WAIT = 600.0  # seconds
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -59,7 +61,9 @@ class Preparation:
         remote = RemoteServer.parse(config.server.url) if config.server.url else None
         if remote:
             remote.check()
-            config = replace(config, server=replace(config.server, url=remote.url))
+            # No job of ours tells whether it will come back: shards do not wait for it for ever.
+            wait = config.server.wait_timeout or REMOTE_WAIT
+            config = replace(config, server=replace(config.server, url=remote.url, wait_timeout=wait))
         elif config.model.target is None:
             raise ConfigurationError(f"model={config.model.name} needs server.url=ws://HOST:PORT")
         source = ready_checkpoint(config.model.checkpoint, self._say)

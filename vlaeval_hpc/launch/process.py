@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vlaeval_hpc.launch.runtime import Runtime
+from vlaeval_hpc.run.lifeline import variable
+from vlaeval_hpc.run.lock import break_supervised_lock, identity
 
 POLL = 0.2
 PATIENCE = 10.0  # seconds between asking a process to end and ending it
@@ -23,7 +25,9 @@ HANDED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 
 @dataclass
 class Process:
-    """A module of this package started in a runtime; `log` None leaves it our own output."""
+    """A module of this package started in a runtime; `log` None leaves it our own output. `lock` is what it will hold:
+    one that a process of ours left is removed before the next starts. `lifeline`: it ends when we are gone, by its
+    standard input; else that is ours."""
 
     name: str
     runtime: Runtime
@@ -33,6 +37,8 @@ class Process:
     variables: dict[str, str] = field(default_factory=dict)
     binds: Sequence[str] = ()
     cpus: Sequence[int] = ()
+    lock: Path | None = None
+    lifeline: bool = True
     nv: bool = False
     restarts: int = 0
     running: subprocess.Popen[bytes] | None = None
@@ -41,6 +47,8 @@ class Process:
     def start(self) -> None:
         """Start, or start again, appending to the log."""
         parent = os.getpid()
+        if self.lock is not None:
+            break_supervised_lock(self.lock)
         # On the node's own disk: TMPDIR is what the site says it is.
         self._scratch = self._scratch or Path(tempfile.mkdtemp(prefix="vlaeval_hpc-"))
 
@@ -57,8 +65,8 @@ class Process:
         try:
             self.running = subprocess.Popen(
                 line,
-                env=self.runtime.variables(self.variables),
-                stdin=None if self.log is None else subprocess.DEVNULL,
+                env=self.runtime.variables({**self.variables, **(variable(identity()) if self.lifeline else {})}),
+                stdin=subprocess.PIPE if self.lifeline else None,  # see run.lifeline: nobody writes into it
                 stdout=stream,
                 stderr=subprocess.STDOUT if stream else None,
                 start_new_session=True,
@@ -85,6 +93,8 @@ class Process:
             except subprocess.TimeoutExpired:
                 self.running.kill()
                 self.running.wait()
+            if self.running.stdin is not None:
+                self.running.stdin.close()
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)
             self._scratch = None

@@ -40,6 +40,7 @@ def shard_process(
 ) -> Process:
     """A shard of a run, rendering on the first of `gpus`, or on the CPU where there is none."""
     root = str(run.root.resolve())
+    plan = Plan.load(run.plan)
     return Process(
         name=f"shard {shard}",
         runtime=runtime,
@@ -47,6 +48,7 @@ def shard_process(
         arguments=[root, "--shard-id", str(shard)],
         log=run.logs / f"shard-{shard}.log",
         variables=render_variables(gpus),
+        lock=run.shard(plan.name, shard, plan.shards).lock,
         binds=[root],
         cpus=cpus,
         nv=bool(gpus) and has_nvidia(),

@@ -12,12 +12,14 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Any, Container, Dict, Optional
+from typing import Any, Container, Dict, Optional, Tuple
 
 from vlaeval_hpc.errors import InfrastructureError
+from vlaeval_hpc.run import lifeline
 from vlaeval_hpc.run.job import job_name, job_restarts
 
 HEARTBEAT = 15.0
+NOTICE = 5.0  # seconds in which an owner leaves whose supervisor is gone
 SILENCE = 120.0  # seconds without a heartbeat after which an owner on another host counts as dead
 
 
@@ -61,7 +63,7 @@ class Lock:
         _unlink(self.path)
 
     def _create(self) -> bool:
-        owner = {**_identity(), "since": time.time()}
+        owner = {**identity(), "since": time.time(), "supervisor": lifeline.supervisor()}
         try:
             handle = os.open(str(self.path), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
         except FileExistsError:
@@ -99,6 +101,27 @@ class Lock:
                 pass  # the file system may be away for a while; silence is judged by others, not here
 
 
+def break_supervised_lock(path: Path) -> None:
+    """Remove a lock whose owner, in a container, was started by us or by a process of this host that is gone.
+
+    To be called before a shard is started: who looks from inside a container sees no process outside, who starts the
+    containers does. An owner that only now notices is given a moment to leave.
+    """
+    owner = _read_owner(path)
+    supervisor = owner.get("supervisor") if owner else None
+    mine = identity()
+    if not owner or not supervisor or _place(supervisor) != _place(mine) or _place(owner) == _place(mine):
+        return
+    if supervisor["pid"] != os.getpid():
+        if _alive(path, supervisor):
+            return
+        deadline = time.monotonic() + NOTICE
+        while time.monotonic() < deadline and _read_owner(path) == owner:
+            time.sleep(0.1)
+    if _read_owner(path) == owner:
+        _unlink(path)
+
+
 def break_locks_of_jobs(folder: Path, jobs: Container[str]) -> None:
     """Remove the locks that these Slurm jobs hold, all of which have ended: nobody has to wait until they look dead."""
     for path in folder.glob("*.lock"):
@@ -107,7 +130,8 @@ def break_locks_of_jobs(folder: Path, jobs: Container[str]) -> None:
             _unlink(path)
 
 
-def _identity() -> Dict[str, Any]:
+def identity() -> Dict[str, Any]:
+    """Who this process is, so that others can tell whether it lives."""
     return {
         "host": socket.gethostname(),
         "boot": _boot(),
@@ -119,11 +143,15 @@ def _identity() -> Dict[str, Any]:
     }
 
 
+def _place(owner: Dict[str, Any]) -> Tuple[Any, Any, Any]:
+    """Where an owner's pid means something."""
+    return (owner.get("host"), owner.get("boot"), owner.get("namespace"))
+
+
 def _alive(path: Path, owner: Dict[str, Any]) -> bool:
     if owner.get("job") and owner["job"] == job_name() and owner.get("restarts") != job_restarts():
         return False  # an earlier start of this very job: Slurm ends one before it begins the next
-    here = (socket.gethostname(), _boot(), _namespace())
-    if (owner.get("host"), owner.get("boot"), owner.get("namespace")) == here:
+    if _place(owner) == (socket.gethostname(), _boot(), _namespace()):
         pid = owner.get("pid")
         # Pids come round again: the same number with another start time is another process.
         return isinstance(pid, int) and _process_start(pid) is not None and _process_start(pid) == owner.get("started")

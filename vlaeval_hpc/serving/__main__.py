@@ -21,6 +21,7 @@ from urllib.parse import quote
 
 from vlaeval_hpc.errors import ConfigurationError, VlaevalError
 from vlaeval_hpc.policies.base import Policy
+from vlaeval_hpc.run import lifeline
 from vlaeval_hpc.run.directory import RunDirectory
 from vlaeval_hpc.run.plan import Plan
 from vlaeval_hpc.run.rendezvous import Rendezvous
@@ -44,6 +45,7 @@ def main() -> int:
             spec = json.load(sys.stdin)
             _serve(spec["model"], spec["server"], Place(host=spec["server"]["host"], port=spec["server"]["port"]))
         else:
+            lifeline.hold()
             run = RunDirectory(arguments.run)
             plan = Plan.load(run.plan)
             _serve(plan.model, plan.server, place_in(run, plan, arguments.replica))

@@ -14,6 +14,7 @@ import traceback
 from typing import Any, Dict
 
 from vlaeval_hpc.errors import ConfigurationError, VlaevalError
+from vlaeval_hpc.run import lifeline
 from vlaeval_hpc.run.directory import RunDirectory
 from vlaeval_hpc.worker.shard import Shard
 
@@ -34,6 +35,7 @@ def main() -> int:
             if task is None:
                 raise ConfigurationError("--shard-id is needed outside of a Slurm job array")
             shard = int(task)
+        lifeline.hold()
         Shard(RunDirectory(arguments.run), shard).work()
     except VlaevalError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)

@@ -148,7 +148,7 @@ class Client:
             try:
                 self._socket = _open(url, rendezvous.token)
                 seq = self._send(wire.HELLO, wire.hello(benchmark=benchmark, capabilities={wire.CHUNKS: True}))
-                reply = self._receive(time.monotonic() + self._answer_timeout)
+                reply = self._receive(time.monotonic() + self._answer_timeout, "server")
                 if reply is not None and reply.type == wire.HELLO and reply.seq == seq:
                     version = reply.payload.get("protocol_version")
                     if version not in (None, wire.PROTOCOL_VERSION):
@@ -188,9 +188,9 @@ class Client:
             raise self._broken(error) from error
         return self._seq
 
-    def _receive(self, deadline: float) -> Optional[Message]:
+    def _receive(self, deadline: float, phase: str = "policy") -> Optional[Message]:
         while time.monotonic() < deadline:
-            self._alive("policy")
+            self._alive(phase)
             try:
                 data = self._socket.recv(timeout=POLL)
             except TimeoutError:

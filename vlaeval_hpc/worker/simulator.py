@@ -19,6 +19,7 @@ from typing import Any, Dict
 from vlaeval_hpc.benchmarks.base import Benchmark
 from vlaeval_hpc.errors import ConfigurationError, InfrastructureError
 from vlaeval_hpc.run.directory import RunDirectory
+from vlaeval_hpc.run.lifeline import supervisor
 from vlaeval_hpc.run.plan import Item, Plan
 from vlaeval_hpc.run.target import build
 from vlaeval_hpc.wire.specs import misfits
@@ -36,12 +37,21 @@ class SimulatorProcess:
         self._channel = channel
         self._last_beat = 0.0
         self._last_phase = ""
+        self._began = time.time()
+        self._waited = 0.0
+        self._observed = False
         self._client = Client(run, self._plan.run, shard, self._plan.server, self.alive)
         self._benchmark = make_benchmark(self._plan.benchmark)
 
     def alive(self, phase: str) -> None:
         """Tell the shard that there is motion: every POLL seconds, and before what may take long."""
         now = time.monotonic()
+        if phase == "policy" and not self._observed:
+            self._observed = True
+            at = time.time()
+            since = at - (supervisor() or {}).get("since", self._began)
+            waited = f"{self._waited:.2f} s for a server"
+            print(f"at {at:.2f}: first observation, {since:.2f} s after the start, {waited}", flush=True)
         if now - self._last_beat >= POLL or (phase in ("reset", "server") and phase != self._last_phase):
             self._last_beat, self._last_phase = now, phase
             self._tell({"beat": phase})
@@ -53,7 +63,9 @@ class SimulatorProcess:
             item = Item(**json.loads(line))
             while True:
                 if not self._client.connected:
+                    begin = time.monotonic()
                     self._client.connect(self._plan.name)
+                    self._waited = time.monotonic() - begin
                     self._tell({"server": self._client.info})
                 if not selected:
                     self._benchmark.select(self._wanted())
