@@ -4,9 +4,9 @@
     python perf/startup.py FOLDER benchmark=metaworld [key=value ...]
 
 FOLDER lies on the shared file system; the rest chooses benchmark, image, partitions and accounts. One evaluation is
-submitted and waited for. Of each array task: seconds from submitit's first word to the start of the shard's process; from
-there to the first observation (container, imports, the first reset) without the time that it waited for a server; and
-that. Exits with 1 where the promised 5 s are not kept.
+submitted and waited for. Of each array task, in seconds: from submitit's first word to the start of the shard's
+process; from there to the first observation (container, imports, the first reset) without the wait for a server; that
+wait. Exits with 1 where the promised 5 s are not kept.
 """
 
 from __future__ import annotations
@@ -25,16 +25,15 @@ PROMISED = 5.0
 def main() -> int:
     """The table."""
     folder = Path(sys.argv[1]).absolute()
-    options = ["cluster=slurm", "cluster.shards=4", f"results={folder}", "run=startup", *sys.argv[2:]]
+    options = ["cluster=slurm", "cluster.shards=2", f"results={folder}", "run=startup", *sys.argv[2:]]
     subprocess.run([sys.executable, "-m", "vlaeval_hpc", *options], check=True)
     run = folder / "startup"
     while not (run / "merged.json").exists():
         time.sleep(1)
     ready = json.loads((run / "server" / "rendezvous-0.json").read_text())["published"]
     jobs = json.loads((run / "jobs.json").read_text())["submissions"][-1]["jobs"]
-    print(
-        f"{'shard':>5}{'submitit':>10}{'container':>11}{'server':>8}{'in all':>8}{'promised after start or server':>32}"
-    )
+    columns = ("shard", "submitit", "container", "server", "in all", "after start or server")
+    print("  ".join(columns))
     worst = 0.0
     for job in jobs:
         for task, members in enumerate(job["members"] if job["kind"] == "shards" else []):
@@ -43,10 +42,9 @@ def main() -> int:
             started, first, waited = shard_times(run, members[0])
             promised = first - max(began, ready)
             worst = max(worst, promised)
-            print(
-                f"{members[0]:5}{started - began:10.2f}{first - started - waited:11.2f}{waited:8.2f}{first - began:8.2f}"
-                f"{promised:32.2f}"
-            )
+            values = (started - began, first - started - waited, waited, first - began, promised)
+            row = zip(columns[1:], values, strict=True)
+            print("  ".join([f"{members[0]:5}", *(f"{value:{len(name)}.2f}" for name, value in row)]))
     kept = worst < PROMISED
     print(f"worst {worst:.2f} s, promised under {PROMISED:.0f}: {'kept' if kept else 'BROKEN'}")
     return 0 if kept else 1
