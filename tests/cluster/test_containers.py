@@ -55,6 +55,22 @@ def test_metaworld_in_containers(cluster: Cluster, folder: Path) -> None:
     assert outcomes(merged(folder, "b")) == found
 
 
+def test_a_sweep_of_three_checkpoints(cluster: Cluster, folder: Path) -> None:
+    """The prompt is back with nine jobs queued; what was learned shows in the rates."""
+    few = ("benchmark.tasks=[reach-v3,door-open-v3]", "benchmark.episodes_per_task=3", "cluster.shards=2")
+    done = cluster.vlaeval(folder, "model=bc", "model.checkpoint=0,100,3000", "-m", *few, *IN_CONTAINERS, timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("submitted: server ") == 3
+    rates = []
+    for step in (0, 100, 3000):
+        run = next((folder / "results").glob(f"bc-{step}_metaworld*"))
+        cluster.wait_for_jobs(run, 300)
+        found = merged(folder, run.name)
+        assert "partial" not in found and found["num_errors"] == 0
+        rates.append(found["mean_success"])
+    assert rates[0] == 0.0 and rates == sorted(rates) and rates[2] >= 0.8
+
+
 def test_libero_in_containers(cluster: Cluster, folder: Path) -> None:
     """Rendered by Mesa inside; the steps and the outcome are those of a local container, and of another split."""
     found = result(cluster, folder, *LIBERO, *IN_CONTAINERS, "run=a", "cluster.shards=2", "cluster.shard.mem=4G")

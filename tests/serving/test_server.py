@@ -22,7 +22,7 @@ from tests.serving.exposition import parse
 from tests.serving.parrot import Parrot
 from tests.serving.servers import MODEL, PATIENCE, TOKEN, Server, Talker
 from vlaeval_hpc.run.rendezvous import Rendezvous
-from vlaeval_hpc.serving.server import Place, PolicyServer, addresses
+from vlaeval_hpc.serving.server import Place, PolicyServer, _interfaces, addresses
 from vlaeval_hpc.wire import messages as wire
 from vlaeval_hpc.wire.messages import Message
 
@@ -239,6 +239,7 @@ def test_a_server_on_all_addresses_names_them_loopback_last(host: str) -> None:
     assert found[-1] == "127.0.0.1"
     assert len(found) == len(set(found))
     assert not {"", "0.0.0.0", "::"} & set(found)
+    assert set(_interfaces()) <= set(found) and "127.0.0.1" in _interfaces()
     assert addresses("10.1.2.3") == ["10.1.2.3"]
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import logging
 import os
 import resource
 import secrets
 import signal
 import socket
+import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -37,6 +39,7 @@ CLOSE_TIMEOUT = 0.5  # for a client's answer to our goodbye; one that does not l
 LARGEST_BACKLOG = 1 << 20  # bytes unread by a client: answers are awaited, so these answer a flood of pings
 BACKLOG = 1024  # connections not yet accepted: a whole job array may start at once
 BAD_DATA = 1007
+SIOCGIFADDR = 0x8915  # netdevice(7)
 LOOK_EVERY = 5.0  # seconds without a session after which the server looks whether all is finished
 
 # After a minute without a sign of life the kernel asks, and after another it gives the connection up: by this the
@@ -247,9 +250,21 @@ def addresses(host: str) -> list[str]:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.connect(("192.0.2.1", 9))
             found.append(str(probe.getsockname()[0]))
+    found += _interfaces()
     # Loopback last: from another node it is that node itself; the nonce tells.
     ordered = [a for a in found if not a.startswith("127.") and a != "::1"] + ["127.0.0.1"]
     return [socket.gethostname(), *dict.fromkeys(ordered)] if len(ordered) > 1 else ["127.0.0.1"]
+
+
+def _interfaces() -> list[str]:
+    """The IPv4 address of each interface: a node may have one for the cluster's network and one for InfiniBand."""
+    found = []
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        for _, name in socket.if_nameindex():
+            with contextlib.suppress(OSError):  # it is down, or has none
+                answer = fcntl.ioctl(any_socket, SIOCGIFADDR, struct.pack("256s", name.encode()[:15]))
+                found.append(socket.inet_ntoa(answer[20:24]))
+    return found
 
 
 def _bracketed(address: str) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import json
+import queue
+import threading
 import time
 import urllib.request
 from http.client import HTTPException
@@ -142,9 +144,8 @@ class Client:
         return mine[turn:] + mine[:turn]
 
     def _try(self, rendezvous: Rendezvous, benchmark: str) -> bool:
-        for url in rendezvous.urls:
-            if rendezvous.nonce and (_health(url) or {}).get("nonce") != rendezvous.nonce:
-                continue  # not there, still loading, or somebody else's server at the same address
+        # Without a nonce it is a server that is not ours, at the one address that we were given.
+        for url in _first_known(rendezvous.urls, rendezvous.nonce) if rendezvous.nonce else rendezvous.urls:
             try:
                 self._socket = _open(url, rendezvous.token)
                 seq = self._send(wire.HELLO, wire.hello(benchmark=benchmark, capabilities={wire.CHUNKS: True}))
@@ -234,6 +235,24 @@ def _as_array(value: Any) -> "np.ndarray[Any, Any]":
         return np.asarray(value)
     except ValueError:  # lists of unequal length
         return np.asarray(None)
+
+
+def _first_known(urls: List[str], nonce: str) -> List[str]:
+    """The first address at which the server with this nonce answers, if there is one: the others may be of networks
+    that do not reach us, and take their time, or another node's own."""
+    answers: "queue.Queue[Optional[str]]" = queue.Queue()
+
+    def ask(url: str) -> None:
+        known = (_health(url) or {}).get("nonce") == nonce  # else nobody, still loading, or somebody else's server
+        answers.put(url if known else None)
+
+    for url in urls:
+        threading.Thread(target=ask, args=(url,), daemon=True).start()
+    for _ in urls:
+        found = answers.get()
+        if found is not None:
+            return [found]
+    return []
 
 
 def _health(url: str) -> Optional[Dict[str, Any]]:
