@@ -62,6 +62,13 @@ def test_one_line_and_nothing_started(vlaeval: Command, tmp_path: Path, argument
     assert not list(tmp_path.glob("results/*/shards/*"))
 
 
+def test_without_a_slurm_it_is_said(vlaeval: Command, tmp_path: Path) -> None:
+    done = vlaeval(*TOY, "cluster=slurm", "container=none", PATH="/nowhere")
+    assert done.returncode == 2
+    assert done.stderr == "error: cluster: no scontrol here: is this a Slurm login node?\n"
+    assert not (tmp_path / "results").exists()
+
+
 def test_v_shows_the_traceback(vlaeval: Command) -> None:
     done = vlaeval(*TOY, "cluster.shards=0", "-v")
     assert done.returncode == 1

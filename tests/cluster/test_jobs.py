@@ -272,6 +272,7 @@ def test_refused_in_one_line_and_nothing_is_queued(
     for word in words:
         assert word in done.stderr
     assert cluster.output("squeue -h -o %i") == before
+    assert not (folder / "results").exists()
 
 
 def test_status_tells_jobs_server_and_shards(cluster: Cluster, folder: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from vlaeval_hpc.cli.start import run_here, say, show_scripts, submit
+from vlaeval_hpc.cli.start import check_jobs, run_here, say, show_scripts, submit
 from vlaeval_hpc.config.composition import for_each, to_yaml
 from vlaeval_hpc.config.schema import Config
 from vlaeval_hpc.errors import ConfigurationError, VlaevalError, unknown
@@ -74,6 +74,8 @@ def evaluate(config: Config, preparation: Preparation, console: Console, dry_run
     run, on_slurm = evaluation.run, config.cluster.scheduler == "slurm"
     if not on_slurm and config.model.replicas > 1:
         raise ConfigurationError("model.replicas: cluster=local runs one server: valid: 1")
+    if on_slurm:
+        check_jobs(evaluation)
     if dry_run:
         if on_slurm:
             show_scripts(evaluation, console)

@@ -12,7 +12,7 @@ from vlaeval_hpc.cli.progress import Progress
 from vlaeval_hpc.errors import ConfigurationError, InfrastructureError
 from vlaeval_hpc.launch import graph
 from vlaeval_hpc.launch.evaluation import Evaluation
-from vlaeval_hpc.launch.jobs import Submission, read_submissions, record
+from vlaeval_hpc.launch.jobs import Submission, read_submissions
 from vlaeval_hpc.launch.local import LocalCluster
 from vlaeval_hpc.results.export import write_merged
 from vlaeval_hpc.results.rundir import is_open_run, merge_run
@@ -42,8 +42,7 @@ def run_here(evaluation: Evaluation, console: Console, again: str) -> dict[str, 
 def submit(evaluation: Evaluation, console: Console) -> Submission | None:
     """Submit the jobs for what is open; None where nothing is. Raises ConfigurationError; then nothing is queued."""
     run, config, plan = evaluation.run, evaluation.config, evaluation.plan
-    earlier = read_submissions(run)
-    refuse_active(evaluation, earlier)
+    refuse_active(evaluation, read_submissions(run))
     shards = open_shards(run, plan)
     where = f"{config.model.name} on {plan.name}: {len(plan.items)} episodes"
     if not shards:
@@ -59,12 +58,17 @@ def submit(evaluation: Evaluation, console: Console) -> Submission | None:
         # The server takes a shard's file for its word that nothing is left to do.
         run.shard(plan.name, shard, plan.shards).result.unlink(missing_ok=True)
     submission = graph.submit(config, run, nodes)
-    record(run, [*earlier, submission])
     say(console, f"{where}, {len(shards)} shards, in {run.root}")
     told = [f"{job.kind} {job.id}" + (f" ({len(job.members)} tasks)" if len(job.members) > 1 else "")
             for job in submission.jobs]  # fmt: skip
     say(console, f"submitted: {', '.join(told)}")
     return submission
+
+
+def check_jobs(evaluation: Evaluation) -> None:
+    """Raises ConfigurationError where Slurm would refuse a job, or its nodes cannot see the results."""
+    config, run = evaluation.config, evaluation.run
+    graph.check(config, run, graph.build_graph(config, run, range(evaluation.plan.shards)))
 
 
 def refuse_active(evaluation: Evaluation, submissions: list[Submission]) -> None:
@@ -87,7 +91,6 @@ def show_scripts(evaluation: Evaluation, console: Console) -> None:
     run = evaluation.run
     shards = open_shards(run, evaluation.plan)
     nodes = graph.build_graph(evaluation.config, run, shards)
-    graph.check(evaluation.config, run, nodes)
     for node, text in graph.scripts(evaluation.config, run, nodes):
         tasks = f", {len(node.calls)} tasks" if len(node.calls) > 1 else ""
         say(console, f"# ---- {node.kind}{tasks}\n{text}")

@@ -72,13 +72,19 @@ def check(config: Config, run: RunDirectory, nodes: Sequence[Node]) -> None:
 
 
 def submit(config: Config, run: RunDirectory, nodes: Sequence[Node]) -> Submission:
-    """Submit every job; all of them or none. Raises ConfigurationError with what sbatch says."""
+    """Submit every job, all of them or none; jobs.json tells of each as soon as it is queued.
+
+    Raises ConfigurationError with what sbatch says.
+    """
+    earlier = read_submissions(run)
     jobs: list[Job] = []
     try:
         for node in nodes:
             jobs.append(_submit_one(config, run, node, jobs))
+            record(run, [*earlier, Submission(jobs)])
     except BaseException:
         slurm.cancel([job.id for job in reversed(jobs)])
+        record(run, earlier)
         raise
     return Submission(jobs)
 
