@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 
 from vlaeval_hpc.errors import ConfigurationError, InfrastructureError
+from vlaeval_hpc.run.job import job_name
 
 TIMEOUT = 60.0
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "DEADLINE", "BOOT_FAIL")
@@ -53,11 +54,16 @@ def outside_of_any_job() -> Iterator[None]:
 
 def requeue_this_task() -> None:
     """Give this job, or this task of an array, back to the queue; it is ended by that. Raises InfrastructureError."""
-    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
-    name = f"{array}_{task}" if array else os.environ["SLURM_JOB_ID"]
+    name = job_name() or ""
     done = _run(["scontrol", "requeue", name])
     if done.returncode:
         raise InfrastructureError(f"scontrol requeue {name}: {_reason(done)}")
+
+
+def this_job_goes_on() -> bool:
+    """Whether Slurm takes the job or task that we are in for running still: not cancelled, requeued or out of time."""
+    done = _run(["squeue", "-h", "-j", job_name() or "", "-o", "%T"])
+    return done.returncode == 0 and done.stdout.strip() == "RUNNING"
 
 
 @functools.cache

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ from vlaeval_hpc.launch.roles import server_process, shard_process
 from vlaeval_hpc.launch.runtime import known_runtime
 from vlaeval_hpc.launch.watch import ServerWatch
 from vlaeval_hpc.run.directory import RunDirectory
+
+LONGEST_GRACE = 3600.0  # seconds; by then Slurm has ended a job that it preempts
 
 
 def serve(run: RunDirectory, replica: int, *, logged: bool = True) -> Outcome:
@@ -100,14 +103,20 @@ class MergeTask:
 
 
 def _leave(run: RunDirectory, outcome: Outcome, go_on: bool) -> None:
-    """End the job with the processes' status; a time limit's warning takes it back to the queue, if work is left."""
-    limit = from_yaml(run.config).cluster.max_requeues
-    count = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
-    if outcome.signal == signal.SIGUSR2 and go_on:
+    """End the job with the processes' status, but where work is left: at a time limit's warning it goes back into the
+    queue, and a preempted one waits to be put there."""
+    if go_on and outcome.signal == signal.SIGUSR2:
+        limit = from_yaml(run.config).cluster.max_requeues
+        count = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
         if count < limit:
             print(f"time is nearly up: back into the queue ({count + 1} of {limit} times)", flush=True)
             slurm.requeue_this_task()
         else:
             print(f"time is up, and this was started again {count} times (cluster.max_requeues)", flush=True)
+    elif go_on and outcome.signal == signal.SIGTERM and slurm.this_job_goes_on():
+        # Preemption with a GraceTime: Slurm requeues what still runs when that is over; a job that ended before counts
+        # as failed.
+        print("preempted: waiting for Slurm to put this job back into the queue", flush=True)
+        time.sleep(LONGEST_GRACE)
     if outcome.status:
         sys.exit(outcome.status)  # no exception: what went wrong is in the log, and a traceback of ours tells nothing
