@@ -10,11 +10,17 @@ from pathlib import Path
 from vlaeval_hpc.config.schema import EnvironmentConfig
 from vlaeval_hpc.errors import ConfigurationError
 from vlaeval_hpc.launch.apptainer import container_variables, exec_command
+from vlaeval_hpc.launch.cache import cache_folder
 from vlaeval_hpc.launch.environment import fixed_variables, interpreter, known_interpreter, process_environment
 from vlaeval_hpc.launch.images import Image, known_image, ready_image
 
 PACKAGE = Path(__file__).resolve().parent.parent
 INSIDE = "/opt/vlaeval_hpc"  # where the package lies in a container, bound read-only
+COMPILED = "/opt/vlaeval_hpc_compiled"
+COMPILED_BY = {"NUMBA_CACHE_DIR": f"{COMPILED}/numba", "JAX_COMPILATION_CACHE_DIR": f"{COMPILED}/jax"}
+"""Where simulators that compile at run time keep what they made: an image is read-only, and LIBERO would compile for
+13 s in every shard. Both tools look at the CPU and replace their files whole."""
+
 HANDED_IN = (
     "SLURM_JOB_ID",
     "SLURM_ARRAY_JOB_ID",
@@ -43,7 +49,9 @@ class Runtime:
         if self.image is None:
             return [self.python, str(PACKAGE / "bootstrap.py"), module, *arguments]
         inside = [self.python, f"{INSIDE}/bootstrap.py", module, *arguments]
-        all_binds = [f"{PACKAGE}:{INSIDE}:ro", *dict.fromkeys(binds), *self.environment.binds]
+        compiled = self._compiled()
+        kept = [f"{compiled}:{COMPILED}"] if compiled else []
+        all_binds = [f"{PACKAGE}:{INSIDE}:ro", *kept, *dict.fromkeys(binds), *self.environment.binds]
         flags = self.environment.flags
         return exec_command(self.image.path, inside, binds=all_binds, scratch=scratch, nv=nv, flags=flags)
 
@@ -53,7 +61,18 @@ class Runtime:
         if self.image is None:
             return {**process_environment(self.environment), **given, **self.environment.variables}
         kept = {k: os.environ[k] for k in HANDED_IN if k in os.environ}
-        return container_variables({**kept, **fixed_variables(), **given, **self.environment.variables})
+        caches = COMPILED_BY if self._compiled() else {}
+        return container_variables({**kept, **fixed_variables(), **caches, **given, **self.environment.variables})
+
+    def _compiled(self) -> Path | None:
+        """The folder for what is compiled inside; None where it cannot be written, as homes on some compute nodes."""
+        assert self.image is not None
+        folder = cache_folder() / "compiled" / self.image.path.stem
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            return None
+        return folder if os.access(folder, os.W_OK) else None
 
 
 def ready_runtime(environment: EnvironmentConfig, name: str, say: Callable[[str], None]) -> Runtime:
