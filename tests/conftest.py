@@ -65,6 +65,14 @@ def vla_eval_02_python() -> Path:
     return interpreter(with_packages(EnvironmentConfig(), "vla-eval==0.2.0"), "vla-eval-0.2", print)
 
 
+@pytest.fixture(scope="session")
+def outside_python() -> Path:
+    """What servers of other projects speak with: openpi's client, json_numpy, ZeroMQ."""
+    # openpi-client needs typing_extensions, and does not say so.
+    packages = ("openpi-client==0.1.2", "typing_extensions", "numpy<2", "json-numpy==2.1.1", "pyzmq==27.1.0")
+    return interpreter(with_packages(EnvironmentConfig(), *packages), "outside", print)
+
+
 @pytest.fixture
 def vlaeval(tmp_path: Path) -> Command:
     """Runs `python -m vlaeval_hpc ARGUMENTS` in a folder of its own, with the doubles to choose from."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import json
+import logging
 import os
 import sys
 import types
@@ -18,8 +19,10 @@ import numpy as np
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
 
-from vlaeval_hpc.benchmarks.libero import LIBERO, SUITES
+from vlaeval_hpc.benchmarks.libero import LIBERO, SUITES, _LogFile
 from vlaeval_hpc.errors import ConfigurationError
+
+logging.FileHandler = _LogFile  # what is imported here without our adapter may not write another user's log either
 
 EVERYTHING = ("agentview", "wrist", "state", "language")
 STOVE = 7  # of libero_goal: turn on the stove

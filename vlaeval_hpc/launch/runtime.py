@@ -29,8 +29,11 @@ HANDED_IN = (
     "SLURMD_NODENAME",
     "CUDA_VISIBLE_DEVICES",
     "VLAEVAL_HPC_TOKEN",
+    "OPENPI_API_KEY",
+    "GR00T_API_TOKEN",
 )
-"""What a container gets of our variables: who it works for, what it may render on, and the one secret."""
+"""What a container gets of our variables: who it works for, what it may render on, and the secrets, ours and those of
+servers that policies ask."""
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ class Gate:
     def _known(self, request: Request, query: dict[str, list[str]]) -> bool:
         given = request.headers.get_all("Authorization")
         scheme, _, offered = given[0].partition(" ") if len(given) == 1 else ("", "", "")
-        if scheme.lower() != "bearer":
+        if scheme.lower() not in ("bearer", "api-key"):  # the second is how openpi's clients say it
             offered = query.get("token", [""])[-1]
         # Whatever bytes came, surrogates included, are compared as bytes.
         return hmac.compare_digest(offered.strip().encode("utf-8", "surrogateescape"), self._token.encode())

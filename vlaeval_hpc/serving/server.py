@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
@@ -28,6 +29,7 @@ from vlaeval_hpc.run.rendezvous import HEARTBEAT, Rendezvous, beat
 from vlaeval_hpc.serving.batching import Batcher
 from vlaeval_hpc.serving.http import Gate
 from vlaeval_hpc.serving.metrics import Metrics
+from vlaeval_hpc.serving.openpi import PATH, POLICY_FAILED, OpenpiHandler, PolicyFailed
 from vlaeval_hpc.serving.session import SessionHandler
 from vlaeval_hpc.wire.codec import MAX_FRAME, WireError
 from vlaeval_hpc.wire.messages import ERROR, Message
@@ -198,17 +200,10 @@ class PolicyServer:
         self._sessions[connection] = session
         self._metrics.sessions += 1
         try:
-            async for data in connection:
-                try:
-                    message = await _unpack(data)
-                except WireError as error:
-                    await _send(connection, Message(ERROR, {"error": str(error)}))
-                    # A close frame has room for 123 bytes of text.
-                    await connection.close(BAD_DATA, str(error).encode("ascii", "replace")[:120].decode())
-                    return
-                answer = await session.handle(message)
-                if answer is not None:
-                    await _send(connection, answer)
+            if connection.request is not None and urlsplit(connection.request.path).path == PATH:
+                await _converse_openpi(connection, OpenpiHandler(session, self._policy.observation_spec))
+            else:
+                await _converse(connection, session)
         except (ConnectionClosed, UnicodeDecodeError):
             pass  # the second is how older versions of websockets take text that is none
         except Exception:
@@ -220,11 +215,41 @@ class PolicyServer:
             session.leave()
 
 
-async def _send(connection: ServerConnection, message: Message) -> None:
+async def _converse(connection: ServerConnection, session: SessionHandler) -> None:
+    async for data in connection:
+        try:
+            message = await _unpack(data)
+        except WireError as error:
+            await _send(connection, Message(ERROR, {"error": str(error)}).pack())
+            await connection.close(BAD_DATA, _reason(error))
+            return
+        answer = await session.handle(message)
+        if answer is not None:
+            await _send(connection, answer.pack())
+
+
+async def _converse_openpi(connection: ServerConnection, handler: OpenpiHandler) -> None:
+    await _send(connection, await handler.metadata())
+    async for data in connection:
+        try:
+            await _send(connection, await handler.handle(data if isinstance(data, bytes) else data.encode()))
+        except (WireError, PolicyFailed) as error:
+            # As such a client has it: whatever the error is, a text frame and the end.
+            await _send(connection, str(error))
+            await connection.close(BAD_DATA if isinstance(error, WireError) else POLICY_FAILED, _reason(error))
+            return
+
+
+def _reason(error: Exception) -> str:
+    # A close frame has room for 123 bytes of text.
+    return str(error).encode("ascii", "replace")[:120].decode()
+
+
+async def _send(connection: ServerConnection, frame: bytes | str) -> None:
     # Not wait_for: a send that is cancelled half-way leaves the connection in no state to be closed in order.
     deadline = asyncio.get_running_loop().call_later(SEND_TIMEOUT, connection.transport.abort)
     try:
-        await connection.send(message.pack())
+        await connection.send(frame)
     finally:
         deadline.cancel()
 

@@ -7,9 +7,10 @@ uint and float arrays are admitted; sizes are checked before anything is allocat
 
 from __future__ import annotations
 
+import functools
 import io
 import re
-from typing import Any, Dict, List
+from typing import Any, Callable, Dict, List, Optional
 
 import msgpack
 import numpy as np
@@ -41,10 +42,14 @@ class WireError(ValueError):
     """Bytes that are no message."""
 
 
-def encode(value: Any) -> bytes:
-    """Pack plain values and numpy arrays. Raises TypeError for what the wire does not carry."""
+def encode(value: Any, array: Optional[Callable[["np.ndarray[Any, Any]"], Any]] = None) -> bytes:
+    """Pack plain values and numpy arrays, in another dialect where `array` says how one becomes a map.
+
+    Raises TypeError for what the wire does not carry.
+    """
+    numpy = functools.partial(_encode_numpy, array or _array_map)
     try:
-        packed: bytes = msgpack.packb(value, default=_encode_numpy, use_bin_type=True)
+        packed: bytes = msgpack.packb(value, default=numpy, use_bin_type=True)
     except (ValueError, OverflowError, RecursionError) as error:
         # An int beyond 64 bits, a lone surrogate, a list that holds itself.
         raise TypeError(f"cannot be sent: {error}") from error
@@ -53,11 +58,14 @@ def encode(value: Any) -> bytes:
     return packed
 
 
-def decode(data: bytes) -> Any:
-    """Unpack; arrays are read-only. Raises WireError, whatever the bytes are."""
+def decode(data: bytes, reader: "Optional[Reader]" = None) -> Any:
+    """Unpack; arrays are read-only. Another dialect brings a `reader` of its own, for this message.
+
+    Raises WireError, whatever the bytes are.
+    """
     if len(data) > MAX_FRAME:
         raise WireError(f"message of {len(data)} bytes: at most {MAX_FRAME}")
-    reader = _Reader()
+    reader = reader or Reader()
     try:
         value = msgpack.unpackb(
             data,
@@ -78,20 +86,28 @@ def decode(data: bytes) -> Any:
         raise WireError(f"not a message: {type(error).__name__}: {error}") from None
 
 
-def _encode_numpy(value: Any) -> Any:
+def _encode_numpy(array: Callable[["np.ndarray[Any, Any]"], Any], value: Any) -> Any:
     if isinstance(value, np.ndarray):
         if value.dtype.kind not in "biuf" or value.dtype.itemsize > 8:
             raise TypeError(f"an array of {value.dtype} cannot be sent: bool, int, uint and float up to 64 bits can")
-        # A view, not tobytes(): the packer copies once, straight from the array. Of bytes, since memoryviews know no
-        # foreign byte order.
-        data = np.ascontiguousarray(value).reshape(-1).view(np.uint8).data
-        return {"__ndarray__": True, "data": data, "dtype": value.dtype.str, "shape": list(value.shape)}
+        return array(value)
     if isinstance(value, (np.bool_, np.integer, np.floating)):
         return value.item()
     raise TypeError(f"{type(value).__name__} cannot be sent")
 
 
-class _Reader:
+def _array_map(value: "np.ndarray[Any, Any]") -> Dict[str, Any]:
+    return {"__ndarray__": True, "data": array_data(value), "dtype": value.dtype.str, "shape": list(value.shape)}
+
+
+def array_data(value: "np.ndarray[Any, Any]") -> memoryview:
+    """An array's numbers as bytes, row by row."""
+    # A view, not tobytes(): the packer copies once, straight from the array. Of bytes, since memoryviews know no
+    # foreign byte order.
+    return np.ascontiguousarray(value).reshape(-1).view(np.uint8).data
+
+
+class Reader:
     """What one message may still hold, while it is unpacked from the inside out."""
 
     def __init__(self) -> None:
@@ -105,10 +121,10 @@ class _Reader:
     def map(self, value: Dict[Any, Any]) -> Any:
         self._count(len(value))
         if "__ndarray__" in value:
-            return _array(value["data"], value["dtype"], value["shape"])
+            return array_of(value["data"], value["dtype"], value["shape"])
         if "__image__" in value:
             if value["format"] == "raw":
-                return _array(value["data"], value["dtype"], value["shape"])
+                return array_of(value["data"], value["dtype"], value["shape"])
             return self._image(value["data"], value["format"])
         for key in value:
             if type(key) is not str:
@@ -144,7 +160,8 @@ class _Reader:
         return array
 
 
-def _array(data: Any, dtype: Any, shape: Any) -> "np.ndarray[Any, Any]":
+def array_of(data: Any, dtype: Any, shape: Any) -> "np.ndarray[Any, Any]":
+    """The read-only array of these bytes. Raises WireError where they are none: dtype text, shape a list."""
     if not isinstance(data, bytes) or not isinstance(dtype, str) or not _DTYPE.fullmatch(dtype):
         raise WireError(f"not an array: dtype {dtype!r:.40}; bool, int, uint and float are admitted")
     if not isinstance(shape, list) or len(shape) > 8 or not all(type(n) is int and n >= 0 for n in shape):
