@@ -24,6 +24,7 @@ Evaluate policies on simulation benchmarks.
   python -m vlaeval_hpc ... key=a,b,c -m             a sweep: one run a point, one table at the end
   python -m vlaeval_hpc status|logs|cancel|resume    a run that is under way
   python -m vlaeval_hpc prepare|serve|shard|merge    its parts, by hand
+  python -m vlaeval_hpc compare RUN RUN...           who is better, and how sure that is
   python -m vlaeval_hpc doctor                       what is missing here; each verb has its --help
 
 Examples
@@ -156,6 +157,30 @@ Examples
   python -m vlaeval_hpc logs results/bc-3000_metaworld_bc5_1f2e3d4c shard 3 -n 100
 """
 
+_COMPARE = """\
+Compare runs of the same benchmark over the same episodes: who is better, by how much, how sure.
+
+  python -m vlaeval_hpc compare RUN RUN... [--baseline NAME] [--flips] [--json]
+
+RUN is a run directory or a merged.json, ours or vla-eval's; the first is the baseline. Runs that
+do not pair (benchmark, tasks, seed, parameters, step limit) are refused.
+
+  --baseline NAME         another baseline
+  --metric NAME           a graded metric, by its mean; default: success
+  --flips                 list the episodes that only one of a pair won
+  --json                  for a script; rates and differences as fractions
+  --min-difference M      points that a run must be above the baseline; default: 0, and -2 is
+                          content with 2 points less; of a graded metric in its own units
+  --alpha A               how often a verdict may be wrong, over all runs; default: 0.05
+
+Exit status: 0 all better than the baseline + M, 1 inconclusive, 2 cannot be compared, 3 one is
+worse. Of other metrics than success: 0 higher, 3 lower.
+
+Examples
+  python -m vlaeval_hpc compare results/bc-1000_metaworld_bc5_* results/bc-3000_metaworld_bc5_*
+  python -m vlaeval_hpc compare results/base results/new --min-difference -2 && echo no worse
+"""
+
 VERBS = {
     "run": Verb("run", _RUN),
     "serve": Verb("serve", _SERVE),
@@ -166,12 +191,14 @@ VERBS = {
     "logs": Verb("logs", _LOGS),
     "cancel": Verb("cancel", _CANCEL),
     "resume": Verb("resume", _RESUME),
+    "compare": Verb("compare", _COMPARE),
     "doctor": Verb("doctor", _DOCTOR),
 }
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a verb; the exit status: 0 done, 1 work left open, 2 a wrong configuration, 130 interrupted."""
+    """Run a verb; the exit status: 0 done, 1 work left open, 2 a wrong configuration, 3 a run compared
+    as worse, 130 interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     name = arguments.pop(0) if arguments and arguments[0] in VERBS else "run"
     verb = VERBS[name]

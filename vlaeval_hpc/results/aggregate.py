@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from vlaeval_hpc.results.statistics import Interval, student, wilson
+from vlaeval_hpc.results.statistics.intervals import Interval, student, wilson
 from vlaeval_hpc.run.journal import Episode
 from vlaeval_hpc.run.result import task_row
 
@@ -69,6 +69,9 @@ def _mean(key: str, episodes: Sequence[Episode]) -> dict[str, Any]:
 
 
 def _interval(key: str, values: Sequence[float]) -> Interval | None:
-    # A graded metric that happens to be 0 or 1 so far is no rate: only success, and what is written as true or false.
-    binary = set(values) <= {0, 1} if key == "success" else set(map(type, values)) == {bool}
-    return wilson(int(sum(values)), len(values)) if binary else student(values)
+    return wilson(int(sum(values)), len(values)) if is_rate(key, values) else student(values)
+
+
+def is_rate(key: str, values: Iterable[float]) -> bool:
+    """Whether a metric's values are successes or none; a graded metric that happens to be 0 or 1 so far is no rate."""
+    return set(values) <= {0, 1} if key == "success" else set(map(type, values)) == {bool}

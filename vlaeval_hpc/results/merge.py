@@ -13,8 +13,8 @@ from vlaeval_hpc.errors import ConfigurationError
 from vlaeval_hpc.results.aggregate import task_summary, total_summary
 from vlaeval_hpc.results.findings import Findings, outcome
 from vlaeval_hpc.results.memory import uncollected
-from vlaeval_hpc.results.shardfile import ShardResult, read_shard_file
-from vlaeval_hpc.run.files import SCHEMA
+from vlaeval_hpc.results.shardfile import ShardResult, content_flaw, read_shard_file
+from vlaeval_hpc.run.files import SCHEMA, check_schema, read_json
 from vlaeval_hpc.run.journal import Episode
 
 Merged = dict[str, Any]
@@ -73,6 +73,22 @@ def merge_shards(shards: Sequence[tuple[str, ShardResult]]) -> Merged:
         **summary,
         "config": first.get("config", {}),
     }
+
+
+def read_merged(path: Path) -> Merged:
+    """A merged file, ours or vla-eval's. Raises ConfigurationError, naming the file, where it is none."""
+    try:
+        data = read_json(path)
+    except RecursionError:
+        raise ConfigurationError(f"{path}: not readable as JSON: nested too deeply") from None
+    if not isinstance(data, dict) or "merge_info" not in data:
+        raise ConfigurationError(f"{path}: not a merged result: no 'merge_info'")
+    flaw = content_flaw(data)
+    if flaw:
+        raise ConfigurationError(f"{path}: not a merged result: {flaw}")
+    if "schema" in data:  # vla-eval writes none
+        check_schema(path, data["schema"])
+    return data
 
 
 def head(benchmark: str, mode: str) -> Merged:

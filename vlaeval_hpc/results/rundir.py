@@ -10,7 +10,7 @@ from typing import Any
 from vlaeval_hpc.errors import ConfigurationError
 from vlaeval_hpc.results.findings import Findings, Outcome, outcome
 from vlaeval_hpc.results.memory import uncollected
-from vlaeval_hpc.results.merge import Merged, head, summarise
+from vlaeval_hpc.results.merge import Merged, head, read_merged, summarise
 from vlaeval_hpc.results.records import sources
 from vlaeval_hpc.results.shardfile import read_shard_file
 from vlaeval_hpc.run.directory import RunDirectory
@@ -46,6 +46,22 @@ def merge_run(directory: RunDirectory) -> Merged:
         **summarise(tasks, plan.benchmark["metrics"], problems),
         "config": plan.config,
     }
+
+
+def current_merge(directory: RunDirectory) -> Merged:
+    """merged.json where it is newer than all that the shards wrote, else what merge_run finds now; writes nothing.
+
+    Raises ConfigurationError as merge_run does.
+    """
+    try:
+        merged_at = directory.merged.stat().st_mtime
+        written = [p.stat().st_mtime for p in directory.shards.iterdir() if p.suffix in (".json", ".jsonl")]
+        # A clock that ticks in seconds stamps both alike: merging again costs seconds at most.
+        if all(time < merged_at for time in written):
+            return read_merged(directory.merged)
+    except (OSError, ConfigurationError):
+        pass
+    return merge_run(directory)
 
 
 def is_open_run(merged: Merged) -> bool:

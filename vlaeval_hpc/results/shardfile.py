@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -36,6 +37,11 @@ def _flaw(data: Any) -> str:
     number, total = shard.get("id"), shard.get("total")
     if not _count(number) or not _count(total) or number >= total:
         return f"shard {number!r} of {total!r}"
+    return content_flaw(data)
+
+
+def content_flaw(data: Mapping[str, Any]) -> str:
+    """What a shard's file and a merged one must have, and this one has not: benchmark, tasks, episodes; or nothing."""
     if not isinstance(data.get("benchmark"), str):
         return "no 'benchmark'"
     metric_keys = data.get("metric_keys", {})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vlaeval_hpc.results.grid import Grid, print_grid, print_lines
-from vlaeval_hpc.results.statistics import wilson
+from vlaeval_hpc.results.statistics.intervals import wilson
 from vlaeval_hpc.results.status import STATES, RunStatus, ShardStatus
 from vlaeval_hpc.results.table import percent
 

@@ -34,6 +34,49 @@ def wilson(successes: int, n: int) -> Interval:
     return Interval(low, high)
 
 
+def clopper_pearson(successes: float, n: float) -> Interval:
+    """Clopper and Pearson's exact interval for a rate, 95 % or more whatever the rate and n.
+
+    The counts may be fractions, as `clustered` gives them. Raises ValueError unless 0 <= successes <= n and n > 0.
+    Source: C. J. Clopper and E. S. Pearson 1934, Biometrika 26:404, doi:10.1093/biomet/26.4.404; by the quantiles of
+    the beta distribution.
+    """
+    from scipy.special import betaincinv
+
+    if not 0 <= successes <= n or n == 0:
+        raise ValueError(f"no rate: {successes} of {n}")
+    failures = n - successes
+    low = float(betaincinv(successes, failures + 1, 0.025)) if successes > 0 else 0.0
+    high = float(betaincinv(successes + 1, failures, 0.975)) if failures > 0 else 1.0
+    return Interval(low, high)
+
+
+def clustered(counts: Sequence[tuple[int, int]]) -> Interval | None:
+    """95 % interval for a pooled rate, with the tasks as a sample of the tasks that there could be.
+
+    `counts` are (successes, n) of each task, n > 0; None for fewer than two tasks. Wilson's interval is about these
+    very tasks, this one about further tasks too, so it is wider where tasks differ. The variance of the pooled rate is
+    the cluster-robust one with the small-sample correction G / (G - 1) for G clusters (CR1); the interval is Clopper
+    and Pearson's at the number of independent episodes that would have that variance, scaled by the squared ratio of
+    the t quantiles at n - 1 and G - 1 degrees of freedom. So it stays within 0 and 1, and is never narrower than over
+    independent episodes.
+    Source: E. L. Korn and B. I. Graubard 1998, Survey Methodology 24:193; the variance: A. C. Cameron and
+    D. L. Miller 2015, Journal of Human Resources 50:317, doi:10.3368/jhr.50.2.317.
+    """
+    groups, n = len(counts), sum(size for _, size in counts)
+    if groups < 2:
+        return None
+    successes = sum(count for count, _ in counts)
+    rate = successes / n
+    scores = math.fsum((count - rate * size) ** 2 for count, size in counts)
+    variance = groups / (groups - 1) * scores / n**2
+    if variance == 0:
+        return clopper_pearson(successes, n)
+    scale = (t_quantile(n - 1) / t_quantile(groups - 1)) ** 2
+    effective = min(float(n), scale * rate * (1 - rate) / variance)
+    return clopper_pearson(rate * effective, effective)
+
+
 def student(values: Sequence[float]) -> Interval | None:
     """Student's t interval for a mean, 95 %; None where values do not tell: fewer than two, all equal, not finite."""
     n = len(values)

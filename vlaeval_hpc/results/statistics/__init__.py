@@ -1,0 +1,1 @@
+"""How far numbers can be trusted: intervals, comparisons, families of them, and what more episodes would tell."""
