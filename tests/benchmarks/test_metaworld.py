@@ -6,7 +6,6 @@ The simulator runs in its own environment, by metaworld_checks.py, two processes
 from __future__ import annotations
 
 import concurrent.futures
-import ctypes.util
 import json
 import os
 import subprocess
@@ -69,7 +68,6 @@ def test_sets_are_those_of_meta_world(ask: Ask) -> None:
     assert len(set(INSTRUCTIONS.values())) == 50
 
 
-@pytest.mark.skipif(ctypes.util.find_library("OSMesa") is None, reason="renders with libosmesa6")
 def test_camera(ask: Ask) -> None:
     found = ask("frames", MUJOCO_GL="osmesa")()
     assert found["same_start"]

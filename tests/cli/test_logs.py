@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -126,7 +127,12 @@ def test_a_reader_that_has_enough(run: RunDirectory) -> None:
 def follow(run: RunDirectory, *arguments: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     line = [sys.executable, "-m", "vlaeval_hpc", "logs", str(run.root), *arguments, "-f"]
-    return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+    def as_in_a_shell() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # who runs the tests in the background ignores it
+
+    pipe = subprocess.PIPE
+    return subprocess.Popen(line, stdout=pipe, stderr=pipe, text=True, env=environment, preexec_fn=as_in_a_shell)
 
 
 def read_until(process: subprocess.Popen[str], words: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.conftest import Cluster
+from tests.cluster.conftest import SHARED, Cluster
 from tests.toys import merged, outcomes
 
 SLURM = (
@@ -49,7 +50,7 @@ def keys(folder: Path, run: str = "a") -> list[tuple[str, int]]:
 @pytest.fixture(scope="module")
 def expected(cluster: Cluster) -> Outcomes:
     """The same evaluation with cluster=local."""
-    folder = Path("/srv/vlaeval-devcluster/shared/tests/expected")
+    folder = SHARED / "tests" / f"expected-{os.getpid()}"
     cluster.output(f"rm -rf {folder} && mkdir -p {folder}")
     conf = str(cluster.checkout / "tests" / "conf")
     done = cluster.vlaeval(folder, "--config-dir", conf, "model=pilot", "benchmark=toy", "run=a")

@@ -11,7 +11,12 @@ import pytest
 from tests.conftest import ROOT
 from vlaeval_hpc.config.schema import EnvironmentConfig
 from vlaeval_hpc.errors import ConfigurationError
-from vlaeval_hpc.launch.environment import environment_folder, interpreter, process_environment
+from vlaeval_hpc.launch.environment import (
+    _with_certificates,
+    environment_folder,
+    interpreter,
+    process_environment,
+)
 
 SMALL = EnvironmentConfig(kind="venv", requirements=["six==1.16.0"])
 
@@ -69,11 +74,12 @@ def test_a_wheel_runs_from_any_folder(tmp_path: Path, metaworld_python: Path) ->
     """conf travels inside the package: the main job from an installed copy, with a quote in the path."""
     folder = tmp_path / "an installed 'copy'"
     uv = str(Path(sys.executable).parent / "uv")
-    subprocess.run([uv, "build", "-q", "--wheel", "-o", str(tmp_path), str(ROOT)], check=True)
+    known = _with_certificates()
+    subprocess.run([uv, "build", "-q", "--wheel", "-o", str(tmp_path), str(ROOT)], check=True, env=known)
     subprocess.run([uv, "venv", "-q", "--python", sys.executable, str(folder)], check=True)
     python = str(folder / "bin" / "python")
     wheel = str(next(tmp_path.glob("*.whl")))
-    subprocess.run([uv, "pip", "install", "-q", "--python", python, wheel], check=True)
+    subprocess.run([uv, "pip", "install", "-q", "--python", python, wheel], check=True, env=known)
     (tmp_path / "work").mkdir()
     done = subprocess.run(
         [python, "-m", "vlaeval_hpc", "benchmark.max_tasks=1", "benchmark.episodes_per_task=2", "run=a"],

@@ -113,7 +113,11 @@ def test_a_missing_checkpoint_is_named_with_what_is_valid(checkpoint: Any) -> No
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     network = Network.load(shipped()[300])
     network.save(tmp_path / "again.npz")
-    assert (tmp_path / "again.npz").read_bytes() == shipped()[300].read_bytes()
+    # Not byte by byte: what stands around the numbers depends on the version of Python that wrote them.
+    with np.load(tmp_path / "again.npz") as again, np.load(shipped()[300]) as before:
+        assert again.files == before.files
+        for name in before.files:
+            assert again[name].dtype == before[name].dtype and (again[name] == before[name]).all()
 
 
 def refused(path: Path) -> str:
