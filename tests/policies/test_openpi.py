@@ -74,9 +74,9 @@ def test_its_failure_is_told_and_the_next_question_is_answered(peer: Peer) -> No
 
 
 def test_a_server_that_is_lost_or_silent_is_said_to_be_so(peer: Peer) -> None:
-    policy = client(peer("openpi_server.py"), timeout=1.0)
+    policy = client(peer("openpi_server.py"), timeout=6.0)
     policy.load()
-    with pytest.raises(InfrastructureError, match="no answer in 1 s"):
+    with pytest.raises(InfrastructureError, match="no answer in 6 s"):
         ask(policy, "slow")
     with pytest.raises(InfrastructureError, match="is lost"):
         ask(policy, "die")

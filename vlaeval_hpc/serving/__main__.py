@@ -24,6 +24,7 @@ from vlaeval_hpc.policies.base import Policy
 from vlaeval_hpc.run import lifeline
 from vlaeval_hpc.run.directory import RunDirectory
 from vlaeval_hpc.run.plan import Plan
+from vlaeval_hpc.run.questions import answer_questions
 from vlaeval_hpc.run.rendezvous import Rendezvous
 from vlaeval_hpc.run.target import build
 from vlaeval_hpc.serving.chunks import ActionQueue
@@ -40,7 +41,7 @@ def main() -> int:
     logging.getLogger("websockets.quiet").setLevel(logging.CRITICAL)
     try:
         if arguments.run == "describe":
-            _describe()
+            answer_questions(lambda question: describe(question["model"]))
         elif arguments.run == "-":
             spec = json.load(sys.stdin)
             _serve(spec["model"], spec["server"], Place(host=spec["server"]["host"], port=spec["server"]["port"]))
@@ -56,19 +57,6 @@ def main() -> int:
         traceback.print_exc()
         return 1
     return 0
-
-
-def _describe() -> None:
-    # A policy's libraries may print when they are imported; the answers must stand alone.
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    for line in sys.stdin:
-        try:
-            found = describe(json.loads(line)["model"])
-        except ConfigurationError as error:
-            found = {"error": str(error)}
-        answers.write(json.dumps(found) + "\n")
-        answers.flush()
 
 
 def describe(model: dict[str, Any]) -> dict[str, Any]:

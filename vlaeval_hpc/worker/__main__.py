@@ -7,15 +7,14 @@ metrics, step limit.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
 import traceback
 from typing import Any, Dict
 
-from vlaeval_hpc.errors import ConfigurationError, VlaevalError
+from vlaeval_hpc.errors import VlaevalError
 from vlaeval_hpc.run import lifeline
 from vlaeval_hpc.run.directory import RunDirectory
+from vlaeval_hpc.run.questions import answer_questions
 from vlaeval_hpc.worker.shard import Shard
 
 
@@ -23,20 +22,14 @@ def main() -> int:
     """Exit status 0 when every item is finished, 2 for a bad configuration, 75 and above where work is left open."""
     parser = argparse.ArgumentParser(prog="vlaeval_hpc.worker")
     parser.add_argument("run", help="a run directory, or 'describe' (JSON on standard input)")
-    parser.add_argument("--shard-id", type=int, help="default: SLURM_ARRAY_TASK_ID")
+    parser.add_argument("--shard-id", type=int, default=0)
     arguments = parser.parse_args()
     try:
         if arguments.run == "describe":
-            _describe()
+            answer_questions(_description)
             return 0
-        shard = arguments.shard_id
-        if shard is None:
-            task = os.environ.get("SLURM_ARRAY_TASK_ID")
-            if task is None:
-                raise ConfigurationError("--shard-id is needed outside of a Slurm job array")
-            shard = int(task)
         lifeline.hold()
-        Shard(RunDirectory(arguments.run), shard).work()
+        Shard(RunDirectory(arguments.run), arguments.shard_id).work()
     except VlaevalError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return error.exit_code
@@ -46,23 +39,10 @@ def main() -> int:
     return 0
 
 
-def _describe() -> None:
-    # The simulator's libraries print to standard output when they are imported; the answers must stand alone.
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    for line in sys.stdin:
-        try:
-            found = _description(json.loads(line)["benchmark"])
-        except ConfigurationError as error:
-            found = {"error": str(error)}
-        answers.write(json.dumps(found) + "\n")
-        answers.flush()
-
-
-def _description(section: Dict[str, Any]) -> Dict[str, Any]:
+def _description(question: Dict[str, Any]) -> Dict[str, Any]:
     from vlaeval_hpc.worker.simulator import make_benchmark
 
-    benchmark = make_benchmark(section)
+    benchmark = make_benchmark(question["benchmark"])
     return {
         "tasks": benchmark.tasks(),
         "metrics": benchmark.metrics,

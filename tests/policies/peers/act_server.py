@@ -43,7 +43,7 @@ class Handler(BaseHTTPRequestHandler):
         told = json_numpy.loads(self.rfile.read(int(self.headers["Content-Length"])))
         word = told["language_instruction" if DIALECT == "xvla" else "instruction"]
         if word == "slow":
-            time.sleep(3)
+            time.sleep(8)
         if self.path != "/act" or word == "404":
             return self.answer(b'{"detail":"Not Found"}', status=404)
         if word == "fail":

@@ -51,7 +51,7 @@ def answer(data):
     if told == "fail":
         raise KeyError("state.joint")
     if told == "slow":
-        time.sleep(2)
+        time.sleep(8)
     if told == "pickle":
         stream = io.BytesIO()
         np.save(stream, np.array([{}], dtype=object), allow_pickle=True)

@@ -39,7 +39,7 @@ def converse(connection):
     for frame in connection:
         seen = msgpack_numpy.unpackb(frame)
         if seen["prompt"] == "slow":
-            time.sleep(3)
+            time.sleep(8)
         if seen["prompt"] == "die":
             connection.socket.close()
             return
