@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -157,13 +159,18 @@ def _executor(config: Config, run: RunDirectory, node: Node, dependency: str) ->
 
     parallel = config.cluster.array_parallelism if node.kind == "shards" else None
     try:
-        executor = submitit.SlurmExecutor(folder=run.root.resolve() / FOLDER)
+        # In the batch shell's place, without a step of its own: Slurm signals every process of a step, the one that
+        # holds up a container's file system too. A warning (--signal=B:...) comes to the batch shell alone.
+        executor = submitit.SlurmExecutor(
+            folder=run.root.resolve() / FOLDER, python=f"exec {shlex.quote(sys.executable)}"
+        )
     except RuntimeError:
         raise ConfigurationError("cluster: no srun here: is this a Slurm login node? (vlaeval_hpc doctor)") from None
     executor.update_parameters(
         job_name=f"{run.root.name[:40]}-{node.kind}",
         array_parallelism=parallel or max(1, len(node.calls)),
         stderr_to_stdout=True,
+        use_srun=False,
         wckey=None,
         dependency=dependency or None,
         additional_parameters=_parameters(config.cluster, node.kind),

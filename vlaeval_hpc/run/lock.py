@@ -34,6 +34,7 @@ class Lock:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._stop = threading.Event()
+        self._heart: Optional[threading.Thread] = None
 
     def __enter__(self) -> "Lock":
         self.acquire()
@@ -46,7 +47,8 @@ class Lock:
         """Take the lock, or a dead owner's."""
         for _ in range(5):
             if self._create():
-                threading.Thread(target=self._beat, name="lock-heartbeat", daemon=True).start()
+                self._heart = threading.Thread(target=self._beat, name="lock-heartbeat", daemon=True)
+                self._heart.start()
                 return
             owner = _read_owner(self.path)
             if owner is not None and _alive(self.path, owner):
@@ -60,6 +62,8 @@ class Lock:
     def release(self) -> None:
         """Give it up."""
         self._stop.set()
+        if self._heart is not None:
+            self._heart.join(1.0)  # unless it hangs with its file system
         _unlink(self.path)
 
     def _create(self) -> bool:
