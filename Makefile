@@ -1,7 +1,7 @@
 # Two commands that set up all they need: `make demo` and `make test`.
 PYTHON = .venv/bin/python
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint perf clean
 
 demo: .venv/run.stamp            ## evaluate a real policy on a real simulator
 	$(PYTHON) -m vlaeval_hpc $(ARGS)
@@ -16,6 +16,9 @@ lint: .venv/test.stamp
 	.venv/bin/vermin --quiet --no-tips --target=3.8- --violations \
 	  vlaeval_hpc/run vlaeval_hpc/wire vlaeval_hpc/worker vlaeval_hpc/benchmarks \
 	  vlaeval_hpc/errors.py vlaeval_hpc/bootstrap.py vlaeval_hpc/__init__.py
+
+perf: .venv/test.stamp           ## speed against vla-eval 0.8.0, in one run: ratios, their spreads, what is promised
+	PYTHONPATH=. $(PYTHON) perf/wire.py $(ARGS); wire=$$?; PYTHONPATH=. $(PYTHON) perf/batching.py $(ARGS) && exit $$wire
 
 .venv/run.stamp: setup.cfg scripts/setup
 	scripts/setup run

@@ -98,9 +98,9 @@ class Server:
         """One value of /metrics."""
         return float(re.search(rf"^vlaeval_hpc_{name} (\S+)$", self.get("/metrics")[1], re.M)[1])  # type: ignore[index]
 
-    def end(self) -> int:
-        """SIGTERM; the exit status."""
-        self.process.send_signal(signal.SIGTERM)
+    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """The exit status after a signal."""
+        self.process.send_signal(number)
         return self.process.wait(PATIENCE)
 
     def kill(self) -> None:

@@ -127,6 +127,39 @@ def test_too_few_answers_fail_those_who_asked_badly() -> None:
     with_batcher(Parrot(), body, max_batch_size=2, max_wait_time=SOON)
 
 
+def test_too_many_at_once_are_halved() -> None:
+    """A batch fails whose members succeed alone, as where a GPU's memory does not hold it: later ones are smaller."""
+
+    class Small(Parrot):
+        def predict(self, observations: Any, given: Any) -> Any:
+            if len(observations) > 5:
+                raise MemoryError("too many")
+            return super().predict(observations, given)
+
+    policy = Small()
+
+    async def body(batcher: Batcher) -> None:
+        several = sessions(16)
+        for look in range(1, 5):
+            answers = await asyncio.gather(*(batcher.predict({"value": 1}, s) for s in several))
+            assert [a[0, 1] for a in answers] == [look] * 16
+
+    with_batcher(policy, body, max_batch_size=None)
+    alone = 16 + 8  # found out one by one, twice
+    assert policy.batches[:16] == [1] * 16 and policy.batches.count(1) == alone
+    assert max(policy.batches) == 4 and sum(policy.batches) == 4 * 16
+
+
+def test_without_limits_all_that_wait_go_together() -> None:
+    policy = Parrot()
+
+    async def body(batcher: Batcher) -> None:
+        await asyncio.gather(*(batcher.predict({"value": 0}, s) for s in sessions(9)))
+
+    with_batcher(policy, body, max_batch_size=None)
+    assert policy.batches == [9]
+
+
 def test_the_policy_is_called_from_one_thread() -> None:
     policy = Parrot()
 

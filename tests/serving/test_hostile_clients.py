@@ -6,6 +6,7 @@ import contextlib
 import random
 import re
 import resource
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -270,7 +271,7 @@ def test_what_is_no_request_is_turned_away(server: Server, data: bytes) -> None:
         assert answer == b"" or answer.startswith(b"HTTP/1.1 4"), answer[:200]
 
 
-def test_sigterm_ends_it_soon_among_clients_that_do_not_listen(tmp_path: Path, unharmed: None) -> None:
+def test_sigint_ends_it_soon_among_clients_that_do_not_listen(tmp_path: Path, unharmed: None) -> None:
     other = Server(tmp_path / "other.log", params={"width": 5000}).wait_ready()
     try:
         clients = [RawClient(other) for _ in range(5)]
@@ -278,7 +279,7 @@ def test_sigterm_ends_it_soon_among_clients_that_do_not_listen(tmp_path: Path, u
             flood(client, frame(observation()), 0.5)
         silent = [socket.create_connection(("127.0.0.1", other.port)) for _ in range(5)]
         begin = time.monotonic()
-        assert other.end() == 0
+        assert other.end(signal.SIGINT) == 0
         assert time.monotonic() - begin < 2
         for one in [c.socket for c in clients] + silent:
             one.close()

@@ -63,6 +63,8 @@ def test_config_is_read_and_set(server: Server) -> None:
     assert (status, kind) == (200, "application/json")
     assert json.loads(body)["applied"] == {"max_batch_size": 3, "max_wait_time": 0.5}
     assert json.loads(server.get("/config")[1])["config"] == {"max_batch_size": 3, "max_wait_time": 0.5}
+    server.get("/config?max_batch_size=auto&max_wait_time=auto")
+    assert json.loads(server.get("/config")[1])["config"] == {"max_batch_size": None, "max_wait_time": None}
 
 
 @pytest.mark.parametrize(

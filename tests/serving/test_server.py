@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -22,7 +23,8 @@ from tests.serving.exposition import parse
 from tests.serving.parrot import Parrot
 from tests.serving.servers import MODEL, PATIENCE, TOKEN, Server, Talker
 from vlaeval_hpc.run.rendezvous import Rendezvous
-from vlaeval_hpc.serving.server import Place, PolicyServer, _interfaces, addresses
+from vlaeval_hpc.serving.addresses import addresses, interfaces
+from vlaeval_hpc.serving.server import Place, PolicyServer
 from vlaeval_hpc.wire import messages as wire
 from vlaeval_hpc.wire.messages import Message
 
@@ -239,7 +241,7 @@ def test_a_server_on_all_addresses_names_them_loopback_last(host: str) -> None:
     assert found[-1] == "127.0.0.1"
     assert len(found) == len(set(found))
     assert not {"", "0.0.0.0", "::"} & set(found)
-    assert set(_interfaces()) <= set(found) and "127.0.0.1" in _interfaces()
+    assert set(interfaces()) <= set(found) and "127.0.0.1" in interfaces()
     assert addresses("10.1.2.3") == ["10.1.2.3"]
 
 
@@ -251,7 +253,7 @@ def test_sigterm_ends_it_soon_while_loading(starting: Start, tmp_path: Path) -> 
     assert time.monotonic() - begin < ENDS
 
 
-def test_sigterm_ends_it_soon_while_predicting(serving: Start) -> None:
+def test_sigint_ends_it_soon_while_predicting(serving: Start) -> None:
     """The clients see the connection close, not an error of the policy: they ask again where a server is."""
     server = serving(params={"latency": 60.0})
     talkers = [Talker(server) for _ in range(3)]
@@ -259,7 +261,7 @@ def test_sigterm_ends_it_soon_while_predicting(serving: Start) -> None:
         talker.send(wire.OBSERVATION, {"value": 0})
     eventually(lambda: server.metric("waiting") == 3)
     begin = time.monotonic()
-    assert server.end() == 0
+    assert server.end(signal.SIGINT) == 0
     assert time.monotonic() - begin < ENDS
     for talker in talkers:
         with pytest.raises(Exception, match="1001"):

@@ -16,7 +16,8 @@ HEARTBEAT = 5.0  # seconds between two touches by the server
 
 @dataclass(frozen=True)
 class Rendezvous:
-    """Where one replica listens. `urls` in order of preference; `nonce` is what its /health must answer with."""
+    """Where one replica listens. `urls` in order of preference; `nonce` is what its /health must answer with;
+    `draining`: it ends its episodes and takes no new ones."""
 
     run: str
     replica: int
@@ -27,6 +28,7 @@ class Rendezvous:
     pid: int
     job: Optional[str] = None
     published: float = 0.0
+    draining: bool = False
     schema: int = SCHEMA
 
     def publish(self, path: Path) -> None:

@@ -88,10 +88,16 @@ def place_in(run: RunDirectory, plan: Plan, replica: int) -> Place:
         replica=replica,
         rendezvous=run.rendezvous(replica),
         stop=run.stop,
-        finished=lambda: run.finished_shards(plan.name, plan.shards) == plan.shards,
+        finished=lambda: _finished(run, plan),
         idle=run.idle,
         idle_timeout=server.get("idle_timeout"),
     )
+
+
+def _finished(run: RunDirectory, plan: Plan) -> bool:
+    if plan.sharding == "elastic":
+        return run.all_finished(plan.leases).exists()
+    return run.finished_shards(plan.name, plan.shards) == plan.shards
 
 
 def _serve(model: dict[str, Any], server: dict[str, Any], place: Place) -> None:

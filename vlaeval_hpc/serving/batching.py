@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -14,8 +15,12 @@ import numpy as np
 from vlaeval_hpc.policies.base import Observation, Policy, Session
 from vlaeval_hpc.serving.chunks import Actions
 from vlaeval_hpc.serving.metrics import Metrics
+from vlaeval_hpc.serving.pace import Pace
+from vlaeval_hpc.serving.policythread import PolicyThread
 
 T = TypeVar("T")
+
+LARGEST_BATCH = 4096
 
 
 @dataclass(eq=False)
@@ -24,13 +29,16 @@ class _Request:
     session: Session
     answer: asyncio.Future[Actions]
     since: float = field(default_factory=time.monotonic)
+    outcome: Actions | Exception | None = None
 
 
 class Batcher:
     """Calls the policy from one thread, with up to `max_batch_size` observations.
 
     A batch that is not full waits for `max_wait_time` seconds from its oldest observation, but no longer than there is
-    anybody who could still join: `crowd` tells how many sessions may have an observation in flight.
+    anybody who could still join: `crowd` tells how many sessions may have an observation in flight. With None for the
+    size all that wait go together, or half as many as the policy could not take at once; with None for the time Pace
+    decides.
     """
 
     def __init__(
@@ -38,8 +46,8 @@ class Batcher:
         policy: Policy,
         metrics: Metrics,
         *,
-        max_batch_size: int = 1,
-        max_wait_time: float = 0.0,
+        max_batch_size: int | None = 1,
+        max_wait_time: float | None = None,
         crowd: Callable[[], int] = lambda: 1,
     ) -> None:
         self.max_batch_size = max_batch_size
@@ -47,14 +55,30 @@ class Batcher:
         self._policy = policy
         self._metrics = metrics
         self._crowd = crowd
+        self._pace = Pace()
+        self._bearable = LARGEST_BATCH
         self._waiting: list[_Request] = []
         self._unanswered: set[_Request] = set()
-        self._arrived = asyncio.Event()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="policy")
+        self._running = False
+        self._looking: asyncio.Handle | None = None
+        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._thread = PolicyThread()
 
     async def call(self, function: Callable[..., T], *arguments: object) -> T:
         """Run something else of the policy's in its thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, _guarded, function, *arguments)
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[T] = loop.create_future()
+
+        def job() -> None:
+            try:
+                outcome = _guarded(function, *arguments)
+            except Exception as error:
+                _hand_over(loop, _fail, answer, error)
+            else:
+                _hand_over(loop, _answer, answer, outcome)
+
+        self._thread.do(job)
+        return await answer
 
     async def predict(self, observation: Observation, session: Session) -> Actions:
         """The policy's chunk (k, dim), float. Raises what the policy raised for this observation."""
@@ -62,65 +86,112 @@ class Batcher:
         self._waiting.append(request)
         self._unanswered.add(request)
         self._metrics.waiting += 1
-        self._arrived.set()
+        self._pace.arrived(session.id, request.since)
+        self.look_again()
         try:
             return await request.answer
         finally:
             self._unanswered.discard(request)
             self._metrics.waiting -= 1
 
+    def left(self, session: Session) -> None:
+        """No observation of this session comes for now: nobody needs to wait for it."""
+        self._pace.left(session.id)
+        self.look_again()
+
     def look_again(self) -> None:
-        """Decide anew whether those who wait have waited enough: the limits, or the crowd, have changed."""
-        self._arrived.set()
+        """Decide anew whether those who wait have waited enough: they, the limits, or the crowd have changed."""
+        # Not here and now: others may be about to come in the same turn of the event loop.
+        self._look_in(0.0)
 
     async def run(self) -> None:
-        """Serve for ever; cancel to end. Whoever waits then is cancelled too: no answer is no failure of the policy."""
+        """Serve for ever; cancel to end. Whoever waits then is cancelled too: no answer is no failure of the policy.
+
+        Raises what is wrong with the batching itself.
+        """
         try:
-            while True:
-                batch = await self._next_batch()
-                await self.call(self._predict, batch, asyncio.get_running_loop())
+            await self._ended
         finally:
-            self._thread.shutdown(wait=False, cancel_futures=True)
+            self._thread.end()
             for request in self._unanswered:
                 request.answer.cancel()
 
-    async def _next_batch(self) -> list[_Request]:
-        while True:
-            # A session that left took its question along.
-            self._waiting = [r for r in self._waiting if not r.answer.done()]
-            count = len(self._waiting)
-            if count:
-                left = self._waiting[0].since + self.max_wait_time - time.monotonic()
-                if count >= min(self.max_batch_size, self._crowd()) or left <= 0:
-                    batch = self._waiting[: self.max_batch_size]
-                    del self._waiting[: len(batch)]
-                    return batch
-            self._arrived.clear()
-            try:
-                await asyncio.wait_for(self._arrived.wait(), left if count else None)
-            except asyncio.TimeoutError:
-                pass
+    def _look_in(self, seconds: float) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
+        loop = asyncio.get_running_loop()
+        self._looking = loop.call_later(seconds, self._look) if seconds else loop.call_soon(self._look)
+
+    def _look(self) -> None:
+        self._looking = None
+        if self._running or self._ended.done():
+            return
+        # A session that left took its question along.
+        self._waiting = [r for r in self._waiting if not r.answer.done()]
+        if not self._waiting:
+            return
+        size = self.max_batch_size or self._bearable
+        left = self._left(size)
+        if left > 0:
+            self._look_in(left)
+            return
+        batch = self._waiting[:size]
+        del self._waiting[: len(batch)]
+        self._running = True
+        self._thread.do(partial(self._predict, batch, asyncio.get_running_loop()))
+
+    def _left(self, size: int) -> float:
+        """Seconds that those who wait should wait on."""
+        now, oldest = time.monotonic(), self._waiting[0].since
+        if self.max_wait_time is None:
+            return self._pace.wait(len(self._waiting), oldest, size, now)
+        full = len(self._waiting) >= min(size, self._crowd())
+        return 0.0 if full else oldest + self.max_wait_time - now
 
     def _predict(self, batch: list[_Request], loop: asyncio.AbstractEventLoop) -> None:
         begin = time.perf_counter()
-        before = [dict(r.session.memory) for r in batch]
-        chunks, error = self._chunks(batch)
-        if error is not None and len(batch) == 1:
-            loop.call_soon_threadsafe(_fail, batch[0], error)
-            return
-        if error is not None:
-            # One session's bad observation is not the others' failure: find out whose it is. They are asked as if for
-            # the first time.
-            for request, memory in zip(batch, before, strict=True):
-                request.session.memory = memory
-                self._predict([request], loop)
-            return
-        self._metrics.batch_size.observe(len(batch))
-        self._metrics.predict_seconds.observe(time.perf_counter() - begin)
-        for request, chunk in zip(batch, chunks, strict=True):
-            loop.call_soon_threadsafe(_answer, request, chunk)
+        try:
+            together = self._try(batch)
+            _hand_over(loop, self._predicted, batch, time.perf_counter() - begin, together)
+        except BaseException as error:  # ours: nobody would be answered any more
+            _hand_over(loop, _fail, self._ended, error)
 
-    def _chunks(self, batch: list[_Request]) -> tuple[list[Actions], Exception | None]:
+    def _try(self, batch: list[_Request]) -> bool:
+        """Fill in the outcomes; whether the policy took the batch as one."""
+        before = [dict(r.session.memory) for r in batch] if len(batch) > 1 else []
+        chunks, error = self._chunks(batch)
+        if error is None:
+            for request, chunk in zip(batch, chunks, strict=True):
+                request.outcome = chunk
+            return True
+        if len(batch) == 1:
+            batch[0].outcome = error
+            return True
+        # One session's bad observation is not the others' failure: find out whose it is. They are asked as if for the
+        # first time.
+        for request, memory in zip(batch, before, strict=True):
+            request.session.memory = memory
+            self._try([request])
+        return False
+
+    def _predicted(self, batch: list[_Request], seconds: float, together: bool) -> None:
+        self._running = False
+        good = [r for r in batch if not isinstance(r.outcome, Exception)]
+        if together and good:
+            self._metrics.batch_size.observe(len(batch))
+            self._metrics.predict_seconds.observe(seconds)
+            self._pace.answered((r.session.id for r in batch), seconds, time.monotonic())
+        elif len(good) == len(batch):
+            # Each could be answered alone: together they were too many, for its memory most likely.
+            self._bearable = min(self._bearable, max(1, len(batch) // 2))
+        for request in batch:
+            if isinstance(request.outcome, Exception):
+                _fail(request.answer, request.outcome)
+            elif request.outcome is not None:
+                _answer(request.answer, request.outcome)
+        self._look()
+
+    def _chunks(self, batch: Sequence[_Request]) -> tuple[list[Actions], Exception | None]:
         try:
             answers = _guarded(self._policy.predict, [r.observation for r in batch], [r.session for r in batch])
             if len(answers) != len(batch):
@@ -142,11 +213,16 @@ def _guarded(function: Callable[..., T], *arguments: object) -> T:
         raise RuntimeError("StopIteration") from error
 
 
-def _answer(request: _Request, chunk: Actions) -> None:
-    if not request.answer.done():
-        request.answer.set_result(chunk)
+def _hand_over(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *arguments: object) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
+        loop.call_soon_threadsafe(function, *arguments)
 
 
-def _fail(request: _Request, error: Exception) -> None:
-    if not request.answer.done():
-        request.answer.set_exception(error)
+def _answer(future: asyncio.Future[T], outcome: T) -> None:
+    if not future.done():
+        future.set_result(outcome)
+
+
+def _fail(future: asyncio.Future[T], error: BaseException) -> None:
+    if not future.done():
+        future.set_exception(error)

@@ -11,23 +11,23 @@ from urllib.parse import parse_qs, urlsplit
 from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request, Response
 
-from vlaeval_hpc.serving.batching import Batcher
+from vlaeval_hpc.serving.batching import LARGEST_BATCH, Batcher
 from vlaeval_hpc.serving.metrics import Metrics
 
-LARGEST_BATCH = 4096
 LONGEST_WAIT = 60.0
-_VALID = f"max_batch_size 1 to {LARGEST_BATCH}, max_wait_time 0 to {LONGEST_WAIT:g} (seconds)"
+_VALID = f"max_batch_size 1 to {LARGEST_BATCH}, max_wait_time 0 to {LONGEST_WAIT:g} (seconds), or auto"
 
 
 class Gate:
     """Decides each request before a WebSocket is opened: everything but /health needs the token.
 
-    /health is 503 until `ready`, then 200, and tells the nonce by which a shard knows this server from whatever else
-    came to listen at the same address.
+    /health is 503 until `ready` and while `draining`, else 200, and tells the nonce by which a shard knows this server
+    from whatever else came to listen at the same address.
     """
 
     def __init__(self, token: str, nonce: str, batcher: Batcher, metrics: Metrics) -> None:
         self.ready = False
+        self.draining = False
         self._token = token
         self._nonce = nonce
         self._batcher = batcher
@@ -41,8 +41,9 @@ class Gate:
         except ValueError:
             return connection.respond(HTTPStatus.BAD_REQUEST, "bad request\n")
         if url.path == "/health":
-            status = {"status": "ok" if self.ready else "loading", "nonce": self._nonce}
-            return _json(connection, HTTPStatus.OK if self.ready else HTTPStatus.SERVICE_UNAVAILABLE, status)
+            word = "draining" if self.draining else "ok" if self.ready else "loading"
+            status = HTTPStatus.OK if word == "ok" else HTTPStatus.SERVICE_UNAVAILABLE
+            return _json(connection, status, {"status": word, "nonce": self._nonce})
         if not self._known(request, query):
             self._metrics.refused += 1
             return connection.respond(
@@ -57,6 +58,8 @@ class Gate:
             return self._config(connection, query)
         if not self.ready:
             return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "the policy is loading\n")
+        if self.draining:
+            return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "draining: another server takes new episodes\n")
         return None
 
     def _known(self, request: Request, query: dict[str, list[str]]) -> bool:
@@ -74,7 +77,9 @@ class Gate:
         errors = []
         for key, text in wanted.items():
             try:
-                if key == "max_batch_size" and 1 <= int(text) <= LARGEST_BATCH:
+                if text == "auto" and key in ("max_batch_size", "max_wait_time"):
+                    applied[key] = None
+                elif key == "max_batch_size" and 1 <= int(text) <= LARGEST_BATCH:
                     applied[key] = int(text)
                 elif key == "max_wait_time" and 0 <= float(text) <= LONGEST_WAIT:
                     applied[key] = float(text)

@@ -34,10 +34,23 @@ class SessionHandler:
         self._whole_chunks = False
         self._failed_start = ""
         self._logged: type[Exception] | None = None
+        self._handling = False
         self.in_episode = False
 
     async def handle(self, message: Message) -> Message | None:
         """The answer to a message, None where the protocol has none."""
+        self._handling = True
+        try:
+            return await self._answer(message)
+        finally:
+            self._handling = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether an episode runs, or a message waits for its answer."""
+        return self.in_episode or self._handling
+
+    async def _answer(self, message: Message) -> Message | None:
         if message.type == wire.HELLO:
             return Message(wire.HELLO, self._hello(message.payload), message.seq)
         if message.type == wire.EPISODE_START:
@@ -51,7 +64,7 @@ class SessionHandler:
     def leave(self) -> None:
         """No observation comes for now: nobody needs to wait for this session."""
         self.in_episode = False
-        self._batcher.look_again()
+        self._batcher.left(self._session)
 
     def _hello(self, payload: dict[str, Any]) -> dict[str, Any]:
         offered = payload.get("capabilities")

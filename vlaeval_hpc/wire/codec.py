@@ -42,6 +42,10 @@ class WireError(ValueError):
     """Bytes that are no message."""
 
 
+class HoldsPictures(Exception):
+    """A message with compressed images: to unpack them takes milliseconds, for which its reader has to be asked."""
+
+
 def encode(value: Any, array: Optional[Callable[["np.ndarray[Any, Any]"], Any]] = None) -> bytes:
     """Pack plain values and numpy arrays, in another dialect where `array` says how one becomes a map.
 
@@ -80,7 +84,7 @@ def decode(data: bytes, reader: "Optional[Reader]" = None) -> Any:
         )
         _check_depth(value, MAX_DEPTH)
         return value
-    except WireError:
+    except (WireError, HoldsPictures):
         raise
     except Exception as error:  # the unpacker's own errors are many: ValueError, UnpackException, Unicode, StackError
         raise WireError(f"not a message: {type(error).__name__}: {error}") from None
@@ -108,9 +112,13 @@ def array_data(value: "np.ndarray[Any, Any]") -> memoryview:
 
 
 class Reader:
-    """What one message may still hold, while it is unpacked from the inside out."""
+    """What one message may still hold, while it is unpacked from the inside out.
 
-    def __init__(self) -> None:
+    With `pictures` False it raises HoldsPictures at the first compressed image.
+    """
+
+    def __init__(self, pictures: bool = True) -> None:
+        self._pictures = pictures
         self._items = MAX_ITEMS
         self._images = MAX_IMAGES
 
@@ -142,6 +150,8 @@ class Reader:
     def _image(self, data: Any, format: Any) -> "np.ndarray[Any, Any]":
         if not isinstance(data, bytes) or format not in ("png", "jpeg"):
             raise WireError(f"image format {format!r:.20}: raw, png and jpeg are admitted")
+        if not self._pictures:
+            raise HoldsPictures
         try:
             from PIL import Image
         except ImportError:

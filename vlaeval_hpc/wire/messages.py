@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Dict
 
 from vlaeval_hpc import __version__
-from vlaeval_hpc.wire.codec import WireError, decode, encode
+from vlaeval_hpc.wire.codec import Reader, WireError, decode, encode
 
 PROTOCOL_VERSION = 1
 HARNESS_MARK = "+vlaeval.hpc"
@@ -44,9 +44,9 @@ class Message:
         return encode({"type": self.type, "payload": self.payload, "seq": self.seq, "timestamp": self.timestamp})
 
     @classmethod
-    def unpack(cls, data: bytes) -> "Message":
-        """Read a frame. Raises WireError, whatever the bytes are."""
-        raw = decode(data)
+    def unpack(cls, data: bytes, pictures: bool = True) -> "Message":
+        """Read a frame. Raises WireError, whatever the bytes; HoldsPictures where it does and `pictures` is False."""
+        raw = decode(data, Reader(pictures))
         if not isinstance(raw, dict):
             raise WireError(f"not a message: a {type(raw).__name__}")
         missing = [k for k in ("type", "payload", "seq", "timestamp") if k not in raw]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import queue
 import threading
@@ -15,7 +14,6 @@ from urllib.parse import urlsplit, urlunsplit
 
 import numpy as np
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import connect
 
 from vlaeval_hpc.errors import ConfigurationError, EpisodeError, InfrastructureError
 from vlaeval_hpc.run.directory import RunDirectory
@@ -24,6 +22,7 @@ from vlaeval_hpc.wire import messages as wire
 from vlaeval_hpc.wire.codec import MAX_FRAME, WireError
 from vlaeval_hpc.wire.messages import Message
 from vlaeval_hpc.wire.specs import RGB, Spec, Specs
+from vlaeval_hpc.worker.websocket import WebSocket
 
 POLL = 1.0  # seconds between two looks at the shared file system, and between two signs of life
 BAD_DATA, TOO_BIG = 1007, 1009  # close codes of a server that could not read us
@@ -52,7 +51,7 @@ class Client:
         self._answer_timeout = float(server["answer_timeout"])
         self._wait_timeout = server["wait_timeout"]
         self._alive = alive
-        self._socket: Any = None
+        self._socket: Optional[WebSocket] = None
         self._server: Optional[Rendezvous] = None
         self._url = ""
         self._seq = 0
@@ -83,6 +82,15 @@ class Client:
             self._alive("server")
             time.sleep(pause)
             pause = min(POLL, pause * 1.5)
+
+    def leave_draining(self) -> None:
+        """Between episodes: close the connection to a server that takes no new one, or is there no more."""
+        if self._socket is None or self._server is None:
+            return
+        found = Rendezvous.read(self._run.rendezvous(self._server.replica))
+        replaced = found is not None and (found.draining or found.nonce != self._server.nonce)
+        if replaced or not self._socket.is_open():
+            self.drop()
 
     def start(self, task: Dict[str, Any]) -> None:
         """Tell that an episode begins. Raises ServerLost."""
@@ -137,9 +145,9 @@ class Client:
             self._socket = None
 
     def _candidates(self) -> List[Rendezvous]:
-        """Published replicas of this run, a shard's own first, so that shards spread and stay."""
+        """Published replicas that take this run's episodes, a shard's own first, so that shards spread and stay."""
         found = [Rendezvous.read(p) for p in sorted(self._run.server.glob("rendezvous-*.json"))]
-        mine = [r for r in found if r is not None and r.run == self._run_id]
+        mine = [r for r in found if r is not None and r.run == self._run_id and not r.draining]
         turn = self._shard % len(mine) if mine else 0
         return mine[turn:] + mine[:turn]
 
@@ -147,7 +155,7 @@ class Client:
         # Without a nonce it is a server that is not ours, at the one address that we were given.
         for url in _first_known(rendezvous.urls, rendezvous.nonce) if rendezvous.nonce else rendezvous.urls:
             try:
-                self._socket = _open(url, rendezvous.token)
+                self._socket = WebSocket(url, rendezvous.token, MAX_FRAME, POLL)
                 seq = self._send(wire.HELLO, wire.hello(benchmark=benchmark, capabilities={wire.CHUNKS: True}))
                 reply = self._receive(time.monotonic() + self._answer_timeout, "server")
                 if reply is not None and reply.type == wire.HELLO and reply.seq == seq:
@@ -190,14 +198,15 @@ class Client:
         return self._seq
 
     def _receive(self, deadline: float, phase: str = "policy") -> Optional[Message]:
+        assert self._socket is not None
         while time.monotonic() < deadline:
             self._alive(phase)
             try:
-                data = self._socket.recv(timeout=POLL)
-            except TimeoutError:
-                continue
-            except (ConnectionClosed, OSError) as error:
+                data = self._socket.receive()
+            except (ConnectionClosed, OSError, UnicodeDecodeError) as error:
                 raise self._broken(error) from error
+            if data is None:
+                continue
             try:
                 return Message.unpack(data if isinstance(data, bytes) else data.encode())
             except WireError as error:
@@ -243,7 +252,9 @@ def _first_known(urls: List[str], nonce: str) -> List[str]:
     answers: "queue.Queue[Optional[str]]" = queue.Queue()
 
     def ask(url: str) -> None:
-        known = (_health(url) or {}).get("nonce") == nonce  # else nobody, still loading, or somebody else's server
+        found = _health(url) or {}
+        # Else nobody, one that loads or drains, or somebody else's server.
+        known = found.get("nonce") == nonce and found.get("status") == "ok"
         answers.put(url if known else None)
 
     for url in urls:
@@ -262,24 +273,17 @@ def _health(url: str) -> Optional[Dict[str, Any]]:
     # A cluster's http_proxy is for the outside; compute nodes talk to each other directly.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(address, timeout=5) as response:
+        with _answer(opener, address) as response:
             found = json.loads(response.read(4096))
-    except (HTTPError, HTTPException, ValueError):
+    except (HTTPException, ValueError):
         return {}
     except OSError:
         return None
     return found if isinstance(found, dict) else {}
 
 
-def _open(url: str, token: str) -> Any:
-    options: Dict[str, Any] = {
-        "compression": None,
-        "max_size": MAX_FRAME,
-        "open_timeout": 10,
-        "additional_headers": {"Authorization": "Bearer " + token} if token else None,
-    }
-    # Newer versions of websockets ping, and read proxies from the environment, unless told not to.
-    known = inspect.signature(connect).parameters
-    options.update({k: None for k in ("ping_interval", "proxy") if k in known})
-    # Entered, not used directly: the one of both that every version of websockets takes. Whoever closes, leaves.
-    return connect(url, **options).__enter__()
+def _answer(opener: Any, address: str) -> Any:
+    try:
+        return opener.open(address, timeout=5)
+    except HTTPError as error:
+        return error  # it can be read: of a server that loads or drains, 503 is the word

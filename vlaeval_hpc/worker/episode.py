@@ -37,7 +37,8 @@ def run_episode(
         with _blame("simulator_start"):
             benchmark.reset(task, item.episode)
         scalars = {k: v for k, v in task.items() if isinstance(v, (str, int, float, bool, list))}
-        client.start({**scalars, "episode_idx": item.episode, "seed": episode_seed(item)})
+        about = {**scalars, "episode_idx": item.episode, "seed": episode_seed(item)}
+        client.start(about)
         done = False
         while not done and steps < max_steps:
             alive("observe")
@@ -52,6 +53,9 @@ def run_episode(
                     done = benchmark.step(action, look)
                 steps += 1
                 if done:
+                    break
+                if benchmark.restarted:  # what is left of the chunk was meant for the instruction before
+                    client.start(about)
                     break
         with _blame("simulator_step"):
             metrics = {k: _plain(v) for k, v in benchmark.result().items()}

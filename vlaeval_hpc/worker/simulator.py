@@ -61,6 +61,7 @@ class SimulatorProcess:
         selected = False
         for line in self._questions:
             item = Item(**json.loads(line))
+            self._client.leave_draining()
             while True:
                 if not self._client.connected:
                     begin = time.monotonic()
