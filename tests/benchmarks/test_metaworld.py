@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from vlaeval_hpc.benchmarks.metaworld import INSTRUCTIONS, SUITES, MetaWorld, start_seed
+from vlaeval_hpc.benchmarks.metaworld import INSTRUCTIONS, SUITES, MetaWorld
+from vlaeval_hpc.benchmarks.start import start_seed
 from vlaeval_hpc.errors import ConfigurationError
 
 CHECKS = Path(__file__).with_name("metaworld_checks.py")

@@ -40,6 +40,9 @@ class Benchmark(ABC):
     observation_spec: Specs
     """Everything that `observe` can give."""
 
+    restarted: bool = False
+    """Whether the last step began a new instruction: the policy starts anew, and observe may follow, `look` or not."""
+
     def __init__(self, *, seed: int) -> None:
         self.seed = seed
         self.selected: FrozenSet[str] = frozenset()

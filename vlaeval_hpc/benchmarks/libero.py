@@ -35,7 +35,13 @@ ACTION: Specs = {
     "rotation": Spec("rotation", 3, "axis_angle", (-3.15, 3.15)),
     "gripper": Spec("gripper", 1, "binary_close_positive", (-1.0, 1.0)),
 }
+ABSOLUTE: Specs = {
+    "position": Spec("position", 3, "absolute_xyz"),
+    "rotation": Spec("rotation", 3, "absolute_axis_angle"),
+    "gripper": ACTION["gripper"],
+}
 STATE = Spec("state", 8, "eef_pos3_axisangle3_gripper2")
+OBJECTS = Spec("objects", 0, "name_pos3_quat4")
 
 BASES: Dict[str, int] = {
     "libero_spatial": 220,
@@ -56,6 +62,7 @@ SUITES: Dict[str, int] = {
 """Every suite, and its most steps: a variant has its base's."""
 
 INSTRUCTIONS = ("task", "bddl")
+CONTROLS = {"delta": ACTION, "absolute": ABSOLUTE}
 
 _CAMERAS = {"agentview": "agentview", "wrist": "robot0_eye_in_hand"}
 _SETTLE = [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0]
@@ -70,6 +77,7 @@ class LIBERO(Benchmark):
     operational space controller's at 20 Hz; the gripper opens below 0 and closes from 0. `seed` places the fixtures,
     which initial states do not hold. `instruction`: `task`, the words of the task's file name, as OpenVLA, openpi and
     vla-eval have it; `bddl`, those of its definition, which alone hold what LIBERO-Pro's `lan` and `task` change.
+    `control`: an action says how far (delta), or where to (absolute: m, rad, in the controller's frame).
 
     An episode is, bit for bit, the first that vla-eval 0.8 runs in a fresh process (tests/benchmarks/test_libero.py).
     """
@@ -77,7 +85,7 @@ class LIBERO(Benchmark):
     episodes_per_task = 50
     max_episodes = 50
     action_spec = ACTION
-    observation_spec = {"agentview": RGB, "wrist": RGB, "state": STATE, "language": LANGUAGE}
+    observation_spec = {"agentview": RGB, "wrist": RGB, "state": STATE, "objects": OBJECTS, "language": LANGUAGE}
 
     def __init__(
         self,
@@ -87,6 +95,7 @@ class LIBERO(Benchmark):
         num_steps_wait: int = 10,
         resolution: int = 256,
         instruction: str = "task",
+        control: str = "delta",
     ) -> None:
         super().__init__(seed=seed)
         if re.search("_(env|ood|temp)$", suite):
@@ -95,6 +104,9 @@ class LIBERO(Benchmark):
             raise unknown("LIBERO suite", suite, SUITES)
         if instruction not in INSTRUCTIONS:
             raise unknown("instruction", instruction, INSTRUCTIONS)
+        if control not in CONTROLS:
+            raise unknown("control", control, CONTROLS)
+        self.action_spec = CONTROLS[control]
         self.suite = suite
         self.max_steps = SUITES[suite]
         self.num_steps_wait = num_steps_wait
@@ -150,9 +162,12 @@ class LIBERO(Benchmark):
         for left in reversed(range(self.num_steps_wait)):
             self._look(left == 0)
             self._seen = self._env.step(_SETTLE)[0]
+        self._env.env.robots[0].controller.use_delta = self.action_spec is ACTION
 
     def observe(self) -> Observation:
-        """What was selected: `images` {camera: (h, w, 3) uint8}, `states` (8,) float64, `task_description`."""
+        """What was selected: `images` {camera: (h, w, 3) uint8}, `states` (8,) float64, `task_description`, and
+        `objects` {name: (7,) float64}, where each movable one is (m) and how it lies, (x, y, z, w): no policy's to see.
+        """
         if not self._looked:
             raise RuntimeError("observe: the last step was made without look, and nothing was rendered")
         given: Observation = {}
@@ -169,6 +184,12 @@ class LIBERO(Benchmark):
                     self._seen["robot0_gripper_qpos"],
                 ]
             )
+        if "objects" in self.selected:
+            given["objects"] = {
+                name[: -len("_pos")]: np.concatenate([self._seen[name], self._seen[name[: -len("_pos")] + "_quat"]])
+                for name in self._seen
+                if name.endswith("_pos") and "_to_" not in name and not name.startswith("robot0_")
+            }
         if "language" in self.selected:
             given["task_description"] = self._words
         return given
@@ -207,7 +228,7 @@ class LIBERO(Benchmark):
 
     def _load_suite(self) -> Any:
         if self._suite is None:
-            _prepare_import()
+            prepare_import()
             try:
                 from libero.libero import benchmark
             except ModuleNotFoundError as error:
@@ -384,7 +405,7 @@ def _scratch() -> str:
     return tempfile.mkdtemp(prefix="vlaeval-libero-")  # numba loads code from it: never from another user's
 
 
-def _prepare_import() -> None:
+def prepare_import() -> None:
     """Let nothing that LIBERO imports ask a question or write to the home folder, which array tasks share."""
     os.environ.setdefault("MPLCONFIGDIR", _scratch())
     # The original's initial states are pickles, which torch from 2.6 on refuses by default.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 import sys
@@ -11,6 +10,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 import numpy as np
 
 from vlaeval_hpc.benchmarks.base import Benchmark, Metric, Observation, Task
+from vlaeval_hpc.benchmarks.start import start_seed
 from vlaeval_hpc.errors import ConfigurationError, unknown
 from vlaeval_hpc.wire.specs import LANGUAGE, RGB, Spec, Specs
 
@@ -91,11 +91,6 @@ SUITES: Dict[str, Tuple[str, ...]] = {"bc5": _BC5, "mt10": _MT10, "mt50": tuple(
 """bc5 is MT10's first five, which the policy `bc` has learned; mt10 and mt50 are Meta-World's own sets."""
 
 _FRAME = 256
-
-
-def start_seed(seed: int, task: str, episode: int) -> int:
-    """What the simulator draws an episode's object and goal positions from: 64 bits of (seed, task, episode)."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{task}/{episode}".encode()).digest()[:8], "big")
 
 
 class MetaWorld(Benchmark):

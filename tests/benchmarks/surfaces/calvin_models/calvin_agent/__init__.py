@@ -1,0 +1,1 @@
+"""What of calvin_agent (github.com/mees/calvin) an evaluation touches: the chains, and its place beside conf/."""
