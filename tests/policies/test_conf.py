@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
+from tests.policies.checkpoints import needs
 from vlaeval_hpc.config.composition import checked, conf_folder
 from vlaeval_hpc.config.schema import Config
 from vlaeval_hpc.errors import ConfigurationError
@@ -17,9 +17,8 @@ from vlaeval_hpc.run.target import build
 from vlaeval_hpc.serving.__main__ import describe
 
 MODELS = sorted(p.stem for p in (conf_folder() / "model").glob("*.yaml"))
-PAIRS = sorted(p.stem.partition("_")[::2] for p in (conf_folder() / "pairing").glob("*.yaml"))
-NEEDS = {"openpi": ["model.params.url=ws://h:1"], "act": ["model.params.url=http://h:1"], "replay": []}
-NEEDS["gr00t"] = ["model.params.url=tcp://h:1"]
+BENCHMARKS = sorted(p.stem for p in (conf_folder() / "benchmark").glob("*.yaml"))
+PAIRS = [(m, b) for m in MODELS for b in BENCHMARKS if (conf_folder() / "pairing" / f"{m}_{b}.yaml").exists()]
 
 
 def composed(*overrides: str) -> Config:
@@ -46,11 +45,8 @@ def fit(config: Config) -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_every_model_composes(model: str, tmp_path: Path) -> None:
-    recorded = tmp_path / "recorded.npz"
-    np.savez(recorded, **{"a/0": np.zeros((1, 4))})
-    needs = [*NEEDS.get(model, []), f"model.params.path={recorded}"] if model == "replay" else NEEDS.get(model, [])
     benchmark = next((b for m, b in PAIRS if m == model), "metaworld")
-    config = composed(f"model={model}", f"benchmark={benchmark}", *needs)
+    config = composed(f"model={model}", f"benchmark={benchmark}", *needs(model, tmp_path))
     assert config.model.name == model
     assert config.model.environment.kind in KINDS
     check_numbers(config)
@@ -58,23 +54,27 @@ def test_every_model_composes(model: str, tmp_path: Path) -> None:
         fit(config)
 
 
-@pytest.mark.parametrize(("model", "benchmark"), PAIRS, ids="-".join)
-def test_every_pair_fits(model: str, benchmark: str) -> None:
-    fit(composed(f"model={model}", f"benchmark={benchmark}", *NEEDS.get(model, [])))
+@pytest.mark.parametrize(("model", "benchmark"), PAIRS, ids=str)
+def test_every_pair_fits(model: str, benchmark: str, tmp_path: Path) -> None:
+    fit(composed(f"model={model}", f"benchmark={benchmark}", *needs(model, tmp_path)))
 
 
-def test_a_server_that_waits_longer_than_a_shard_would_never_be_heard_to_fail() -> None:
-    for model in ("openpi", "act", "gr00t"):
-        config = composed(f"model={model}", "benchmark=libero", *NEEDS[model])
+def test_a_server_that_waits_longer_than_a_shard_would_never_be_heard_to_fail(tmp_path: Path) -> None:
+    for model in ("openpi", "act", "gr00t", "vla_eval"):
+        config = composed(f"model={model}", "benchmark=libero", *needs(model, tmp_path))
         assert config.model.params["timeout"] < config.server.answer_timeout
 
 
 @pytest.mark.parametrize("dialect", ["openvla", "oft"])
-def test_both_dialects_of_act_fit_libero(dialect: str) -> None:
-    fit(composed("model=act", "benchmark=libero", f"model.params.dialect={dialect}", *NEEDS["act"]))
+def test_both_dialects_of_act_fit_libero(dialect: str, tmp_path: Path) -> None:
+    fit(composed("model=act", "benchmark=libero", f"model.params.dialect={dialect}", *needs("act", tmp_path)))
 
 
-def test_what_cannot_go_together_is_refused() -> None:
+def test_what_cannot_go_together_is_refused(tmp_path: Path) -> None:
     for wrong in ("model.params.dialect=xvla", "model.params.dim=8", "model.params.cameras=[front]"):
         with pytest.raises(ConfigurationError, match="does not fit"):
-            fit(composed("model=act", "benchmark=libero", *NEEDS["act"], wrong))
+            fit(composed("model=act", "benchmark=libero", *needs("act", tmp_path), wrong))
+
+
+def test_every_file_of_pairing_is_of_a_model_and_a_benchmark() -> None:
+    assert len(list((conf_folder() / "pairing").glob("*.yaml"))) == len(PAIRS)

@@ -23,7 +23,7 @@ from tests.serving.servers import PATIENCE, TOKEN
 from tests.wire.values import payloads, same
 from vlaeval_hpc.errors import ConfigurationError, InfrastructureError
 from vlaeval_hpc.policies.base import Session
-from vlaeval_hpc.policies.openpi import Openpi, _resized
+from vlaeval_hpc.policies.openpi import Openpi, resized
 from vlaeval_hpc.wire import openpi
 from vlaeval_hpc.wire.codec import WireError
 
@@ -54,7 +54,7 @@ def test_a_server_is_told_what_openpis_own_client_tells_it(peer: Peer, monkeypat
     policy.load()
     assert policy.metadata == {"robot": "double", "known": True, "scale": 0.5}
     first, second = ask(policy, "go", "stop")
-    told = [zlib.crc32(_resized(picture(256, 256, seed=i), 224).tobytes()) % 10_000 for i in range(2)]
+    told = [zlib.crc32(resized(picture(256, 256, seed=i), 224).tobytes()) % 10_000 for i in range(2)]
     assert first.shape == (5, 7) and first.dtype == np.float32
     np.testing.assert_allclose(first[2], [*told, 0, 1 / 7, 2, 1, 2], rtol=1e-6)
     assert second[0, 4] == 4
@@ -114,8 +114,8 @@ def test_images_are_resized_to_the_bit_as_openpi_does(outside_python: Path, tmp_
     subprocess.run(command, check=True, timeout=60)
     theirs = np.load(made)
     for name, image in images.items():
-        assert np.array_equal(_resized(image, 224), theirs[name]), name
-        assert _resized(image, None) is image
+        assert np.array_equal(resized(image, 224), theirs[name]), name
+        assert resized(image, None) is image
 
 
 def test_openpis_client_is_answered(serving: Start, outside_python: Path) -> None:

@@ -64,7 +64,7 @@ class Openpi(Policy):
         return [self._one(seen) for seen in observations]
 
     def _one(self, seen: Observation) -> NDArray[np.floating[Any]]:
-        message: dict[str, Any] = {name: _resized(seen["images"][c], self._size) for name, c in self._cameras.items()}
+        message: dict[str, Any] = {name: resized(seen["images"][c], self._size) for name, c in self._cameras.items()}
         if self._state:
             message[self._state] = seen["states"]
         message[self._prompt] = seen["task_description"]
@@ -143,7 +143,7 @@ class Openpi(Policy):
             self._socket = None
 
 
-def _resized(image: NDArray[np.uint8], size: int | None) -> NDArray[np.uint8]:
+def resized(image: NDArray[np.uint8], size: int | None) -> NDArray[np.uint8]:
     """(h, w, 3) as (size, size, 3), undistorted, bilinear; bit for bit what openpi-client's resize_with_pad gives."""
     height, width = image.shape[:2]
     if size is None or (height, width) == (size, size):

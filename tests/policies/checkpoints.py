@@ -1,0 +1,59 @@
+"""Folders that hold as much of a checkpoint as a policy's constructor reads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+PEERS = Path(__file__).parent / "peers"
+SEVEN = {"action": {"q01": [0.0] * 7, "q99": [1.0] * 7}}
+
+
+def needs(model: str, folder: Path) -> list[str]:
+    """Overrides without which conf/model/<model>.yaml is not complete."""
+    addresses = {"openpi": "ws://h:1", "act": "http://h:1", "gr00t": "tcp://h:1"}
+    if model in addresses:
+        return [f"model.params.url={addresses[model]}"]
+    if model == "vla_eval":
+        return [f"model.params.script={PEERS / 'vla_eval_model.py'}"]
+    if model == "replay":
+        np.savez(folder / "recorded.npz", **{"a/0": np.zeros((1, 4))})
+        return [f"model.params.path={folder / 'recorded.npz'}"]
+    if model in MAKERS:
+        fill(model, folder)
+        return [f"model.checkpoint={folder}"]
+    return []
+
+
+def fill(model: str, folder: Path) -> None:
+    """Write the files of MAKERS."""
+    for name, content in MAKERS[model].items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(json.dumps(content))
+
+
+def _lerobot(*cameras: str) -> dict[str, Any]:
+    images = {f"observation.images.{name}": {"type": "VISUAL", "shape": [3, 256, 256]} for name in cameras}
+    state = {"observation.state": {"type": "STATE", "shape": [8]}}
+    output = {"action": {"type": "ACTION", "shape": [7]}}
+    return {"type": "smolvla", "input_features": {**images, **state}, "output_features": output}
+
+
+MAKERS: dict[str, dict[str, Any]] = {
+    "lerobot": {"config.json": _lerobot("image", "image2"), "policy_preprocessor.json": {}},
+    "openvla": {"config.json": {}, "dataset_statistics.json": {"libero_spatial": SEVEN}},
+    "pi0": {"params": {}},
+    "xvla": {"config.json": {}},
+    "gr00t_local": {"config.json": {}},
+    "cogact": {
+        "config.json": {},
+        "dataset_statistics.json": {"bridge_orig": SEVEN, "libero_spatial": SEVEN},
+        "checkpoints/weights.pt": {},
+    },
+    "db_cogact": {"config.json": {}, "norm_stats.json": {"norm_stats": {"default": {"min": [-1.0], "max": [3.0]}}}},
+    "starvla": {"dataset_statistics.json": {"franka": SEVEN}, "checkpoints/steps_30000_pytorch_model.pt": {}},
+    "oft": {"config.json": {}, "dataset_statistics.json": {"libero_spatial_no_noops": SEVEN}},
+}
