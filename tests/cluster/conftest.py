@@ -87,6 +87,11 @@ class Cluster:
 @pytest.fixture(scope="session")
 def cluster() -> Cluster:
     """The cluster with its user; not to have it fails the test."""
+    return bring_up()
+
+
+def bring_up() -> Cluster:
+    """The one-machine cluster, started where it is not, with an environment and this checkout for its user."""
     if os.geteuid() == 0:
         subprocess.run([str(DEVCLUSTER), "up", "--registry"], check=True, timeout=600)
         if not (BASE_IMAGE.exists() and _has_base(REGISTRY)):

@@ -120,7 +120,7 @@ def test_an_image_from_a_registry(cluster: Cluster, folder: Path, worker_image: 
 
 
 def test_the_time_limits_warning_reaches_the_worker_inside(cluster: Cluster, folder: Path, worker_image: str) -> None:
-    limit = ("cluster.shard.time='2:00'", "+cluster.shard.signal='B:USR2@105'")
+    limit = ("cluster.shard.time='2:00'", "+cluster.shard.signal='B:USR2@75'")
     slow = ("benchmark.params.pace=3.5", "benchmark.tasks=[task-0]", "cluster.shards=1")
     found = result(cluster, folder, *toy_in(cluster, worker_image, *limit, *slow))
     assert len(found) == 3 and {failure for _, _, failure in found.values()} == {None}

@@ -47,6 +47,11 @@ def keys(folder: Path, run: str = "a") -> list[tuple[str, int]]:
     return [(e["task"], e["episode_id"]) for e in map(json.loads, filter(None, lines)) if "failure_reason" not in e]
 
 
+def queued(cluster: Cluster) -> set[str]:
+    """The jobs that are queued or running, those of the tests before, which may end at any time, among them."""
+    return set(cluster.output("squeue -h -o %i").split())
+
+
 @pytest.fixture(scope="module")
 def expected(cluster: Cluster) -> Outcomes:
     """The same evaluation with cluster=local."""
@@ -99,10 +104,33 @@ def test_a_requeued_server_and_a_requeued_shard(cluster: Cluster, folder: Path, 
     assert "SIGTERM: leaving" in (run / "logs" / "shard-1.log").read_text()
 
 
+def test_who_is_there_does_the_work_of_who_is_not(cluster: Cluster, folder: Path, expected: Outcomes) -> None:
+    """One task of three may run at a time: the first does everything, and the others are not started any more."""
+    submit(cluster, folder, "cluster.array_parallelism=1")
+    run = folder / "results" / "a"
+    shards = cluster.jobs(run)["shards"][0]
+    cluster.wait_for_jobs(run)
+    assert outcomes(merged(folder, "a")) == expected
+    assert sorted(keys(folder)) == sorted(expected)
+    assert [p.name for p in (run / "shards").glob("*.jsonl")] == ["toy_shard0of3.jsonl"]
+    states = cluster.output(f"sacct -X -n -P -o state -j {shards}").splitlines()
+    assert sorted(state.split()[0] for state in states)[:2] == ["CANCELLED", "CANCELLED"] or "CANCELLED" in states[0]
+
+
+def test_a_shard_that_dies_is_not_missed(cluster: Cluster, folder: Path, expected: Outcomes) -> None:
+    submit(cluster, folder, "benchmark.params.pace=0.4")
+    run = folder / "results" / "a"
+    cluster.wait(lambda: len(keys(folder)) >= 1, 90, "a first episode")
+    cluster.output(f"scancel --signal=KILL --full {cluster.jobs(run)['shards'][0]}_1")
+    cluster.wait_for_jobs(run)
+    result = merged(folder, "a")
+    assert outcomes(result) == expected and "partial" not in result
+
+
 def test_a_time_limit_sends_a_shard_back_into_the_queue(cluster: Cluster, folder: Path) -> None:
     """The warning comes 90 s before the limit by default; here at once, again and again, until all is done."""
     slow = ("benchmark.params.pace=3.5", "cluster.shards=1", "benchmark.tasks=[task-0]")
-    limit = ("cluster.shard.time='2:00'", "+cluster.shard.signal='B:USR2@105'")
+    limit = ("cluster.shard.time='2:00'", "+cluster.shard.signal='B:USR2@75'")
     submit(cluster, folder, *slow, *limit, "benchmark.episodes_per_task=3")
     run = folder / "results" / "a"
     cluster.wait_for_jobs(run, 400)
@@ -244,11 +272,11 @@ def test_a_sweep_submits_every_point(cluster: Cluster, folder: Path) -> None:
 
 
 def test_dry_run_shows_the_scripts_and_submits_nothing(cluster: Cluster, folder: Path) -> None:
-    before = cluster.output("squeue -h -o %i")
+    before = queued(cluster)
     done = submit(cluster, folder, "--dry-run", "+cluster.shard.nice=5")
     assert done.stdout.count("#!/bin/bash") == 3
     assert "#SBATCH --nice=5" in done.stdout and "#SBATCH --dependency=afterany:SHARDS" in done.stdout
-    assert cluster.output("squeue -h -o %i") == before
+    assert queued(cluster) <= before
     assert not (folder / "results").exists()
 
 
@@ -267,13 +295,13 @@ def test_dry_run_shows_the_scripts_and_submits_nothing(cluster: Cluster, folder:
 def test_refused_in_one_line_and_nothing_is_queued(
     cluster: Cluster, folder: Path, override: str, words: list[str]
 ) -> None:
-    before = cluster.output("squeue -h -o %i")
+    before = queued(cluster)
     done = cluster.vlaeval(folder, *toy(cluster, override))
     assert done.returncode == 2, done.stdout + done.stderr
     assert re.fullmatch(r"error: .*\n", done.stderr), done.stderr
     for word in words:
         assert word in done.stderr
-    assert cluster.output("squeue -h -o %i") == before
+    assert queued(cluster) <= before
     assert not (folder / "results").exists()
 
 

@@ -35,12 +35,16 @@ def test_outcomes_do_not_depend_on_sharding(vlaeval: Command, tmp_path: Path, un
     assert outcomes(merged(tmp_path, "a")) == undisturbed
 
 
-def test_faults_that_pass_leave_no_trace_in_the_result(vlaeval: Command, tmp_path: Path, undisturbed: object) -> None:
+@pytest.mark.parametrize("sharding", ["static", "elastic"])
+def test_faults_that_pass_leave_no_trace_in_the_result(
+    vlaeval: Command, tmp_path: Path, undisturbed: object, sharding: str
+) -> None:
     """An exception, a crash, a hang and a failed start, once each: tried again, all end as if nothing had been."""
     (tmp_path / "once").mkdir()
     faults = "{task-0/0:raise,task-0/1:crash,task-1/0:hang,task-1/1:start}"
     once = f"benchmark.params.once={tmp_path}/once"
-    done = vlaeval(*TOY, "run=a", f"benchmark.params.faults={faults}", once, "benchmark.hang_timeout=3")
+    more = ("benchmark.hang_timeout=3", f"sharding={sharding}")
+    done = vlaeval(*TOY, "run=a", f"benchmark.params.faults={faults}", once, *more)
     assert done.returncode == 0, done.stdout + done.stderr
     assert outcomes(merged(tmp_path, "a")) == undisturbed
     tried = {e["failure_reason"] for e in journal(tmp_path, "a") if "failure_reason" in e}
@@ -48,10 +52,12 @@ def test_faults_that_pass_leave_no_trace_in_the_result(vlaeval: Command, tmp_pat
     assert merged(tmp_path, "a")["num_errors"] == 0
 
 
+@pytest.mark.parametrize("sharding", ["static", "elastic"])
 def test_faults_that_stay_are_recorded_under_their_reason(
-    vlaeval: Command, tmp_path: Path, undisturbed: dict[tuple[str, int], tuple[object, ...]]
+    vlaeval: Command, tmp_path: Path, undisturbed: dict[tuple[str, int], tuple[object, ...]], sharding: str
 ) -> None:
-    done = vlaeval(*TOY, "run=a", "benchmark.params.faults={task-0/1:raise,task-1/2:kill}", "cluster.shards=1")
+    faults = "benchmark.params.faults={task-0/1:raise,task-1/2:kill}"
+    done = vlaeval(*TOY, "run=a", faults, "cluster.shards=1", f"sharding={sharding}")
     assert done.returncode == 0, done.stdout + done.stderr
     result = merged(tmp_path, "a")
     found = outcomes(result)
@@ -138,8 +144,11 @@ def alive(word: str) -> list[str]:
 SLOW = "benchmark.params.pace=0.05"
 
 
-def test_kill_9_of_shards_loses_the_episode_in_flight_at_most(tmp_path: Path, undisturbed: object) -> None:
-    running = start(tmp_path, "benchmark.params.pace=0.2")
+@pytest.mark.parametrize("sharding", ["static", "elastic"])
+def test_kill_9_of_shards_loses_the_episode_in_flight_at_most(
+    tmp_path: Path, undisturbed: object, sharding: str
+) -> None:
+    running = start(tmp_path, "benchmark.params.pace=0.2", f"sharding={sharding}")
     for count in (1, 2):
         wait_for(lambda n=count: lines(tmp_path) >= n and len(shard_pids(tmp_path)) > 0)
         with contextlib.suppress(ProcessLookupError):  # the lock of one that was killed before
@@ -153,22 +162,23 @@ def test_kill_9_of_shards_loses_the_episode_in_flight_at_most(tmp_path: Path, un
     assert len(keys) == len(set(keys)) == 6  # nothing was run to its end twice
 
 
+@pytest.mark.parametrize("sharding", ["static", "elastic"])
 def test_kill_9_of_everything_then_the_same_command_resumes(
-    vlaeval: Command, tmp_path: Path, undisturbed: object
+    vlaeval: Command, tmp_path: Path, undisturbed: object, sharding: str
 ) -> None:
-    running = start(tmp_path, SLOW)
+    running = start(tmp_path, SLOW, f"sharding={sharding}")
     wait_for(lambda: lines(tmp_path) >= 2)
     running.kill()
     running.communicate()
     before = {(e["task"], e["episode_id"]): e["finished_at"] for e in journal(tmp_path, "a")}
     wait_for(lambda: not alive(str(tmp_path / "results" / "a")), 30)  # nothing outlives the launcher
-    done = vlaeval(*TOY, "run=a", SLOW)
+    done = vlaeval(*TOY, "run=a", SLOW, f"sharding={sharding}")
     assert done.returncode == 0, done.stdout + done.stderr
     assert outcomes(merged(tmp_path, "a")) == undisturbed
     after = {(e["task"], e["episode_id"]): e["finished_at"] for e in journal(tmp_path, "a")}
     assert before.items() <= after.items()
     assert len(journal(tmp_path, "a")) == 6
-    again = vlaeval(*TOY, "run=a", SLOW)
+    again = vlaeval(*TOY, "run=a", SLOW, f"sharding={sharding}")
     assert again.returncode == 0 and "all were finished before" in again.stdout
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from vlaeval_hpc.errors import ConfigurationError, InfrastructureError
+from vlaeval_hpc.run.chunks import cut
+from vlaeval_hpc.run.coverage import open_items
 from vlaeval_hpc.run.directory import RunDirectory
 from vlaeval_hpc.run.files import read_json, write_atomic, write_json
 from vlaeval_hpc.run.lock import Lock
@@ -21,6 +23,7 @@ def open_run(run: RunDirectory, plan: Plan, config_yaml: str, provenance: dict[s
     ConfigurationError where the folder cannot be written or holds something else.
     """
     known = _check(run, plan)
+    plan.leases = known.leases if known else 0
     try:
         run.create()
     except OSError as error:
@@ -31,6 +34,20 @@ def open_run(run: RunDirectory, plan: Plan, config_yaml: str, provenance: dict[s
         plan.save(run.plan)
     write_atomic(run.config, config_yaml)
     write_json(run.provenance, _with_history(run.provenance, provenance))
+
+
+def open_leases(run: RunDirectory, plan: Plan) -> None:
+    """Cut what is open into chunks for the shards of an elastic run; to be called while none of them works."""
+    if plan.sharding != "elastic":
+        return
+    table = cut(plan.items, open_items(run, plan), plan.shards)
+    numbers = [int(p.name) for p in run.leases.glob("*") if p.name.isdigit()]
+    plan.leases = max(numbers, default=0) + 1
+    folder = run.leases / str(plan.leases)
+    for name in [*map(str, range(len(table.tasks))), "rest"]:
+        (folder / name).mkdir(parents=True)
+    table.save(folder / "table.json")
+    plan.save(run.plan)
 
 
 def _check(run: RunDirectory, plan: Plan) -> Plan | None:

@@ -39,6 +39,13 @@ def cancel(ids: Sequence[str]) -> None:
             raise InfrastructureError(f"scancel {one}: {_reason(done)}")
 
 
+def cancel_pending(ids: Sequence[str]) -> None:
+    """Cancel what of these jobs and arrays has not begun. Raises InfrastructureError."""
+    done = _run(["scancel", "--state=PENDING", *ids])
+    if done.returncode and "Invalid job id" not in done.stderr:
+        raise InfrastructureError(f"scancel: {_reason(done)}")
+
+
 @contextlib.contextmanager
 def outside_of_any_job() -> Iterator[None]:
     """Without the variables of the job that we may be in, an `salloc` or a shard: sbatch would hand them down, and the

@@ -11,13 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vlaeval_hpc.config.composition import from_yaml
+from vlaeval_hpc.errors import InfrastructureError
 from vlaeval_hpc.launch import slurm
+from vlaeval_hpc.launch.jobs import read_submissions
 from vlaeval_hpc.launch.machine import in_turn, share, usable_cpus, usable_gpus
 from vlaeval_hpc.launch.process import Outcome, supervise
 from vlaeval_hpc.launch.roles import server_process, shard_process
 from vlaeval_hpc.launch.runtime import known_runtime
 from vlaeval_hpc.launch.watch import ServerWatch
 from vlaeval_hpc.run.directory import RunDirectory
+from vlaeval_hpc.run.plan import Plan
 
 LONGEST_GRACE = 3600.0  # seconds; by then Slurm has ended a job that it preempts
 
@@ -78,6 +81,7 @@ class ShardsTask:
         """Work; back into the queue when the time is up before the work is."""
         run = RunDirectory(self.run)
         outcome = work(run, self.shards)
+        _cancel_needless(run)
         _leave(run, outcome, go_on=outcome.status != 0)
 
 
@@ -100,6 +104,21 @@ class MergeTask:
             )
         if done.returncode:
             sys.exit(done.returncode)
+
+
+def _cancel_needless(run: RunDirectory) -> None:
+    """Once every item of an elastic run is finished: cancel the shards that have not begun; one of us does."""
+    plan = Plan.load(run.plan)
+    finished = run.all_finished(plan.leases)
+    if plan.sharding != "elastic" or not finished.exists():
+        return
+    try:
+        finished.with_name("cancelled").touch(exist_ok=False)
+        slurm.cancel_pending([i for s in read_submissions(run)[-1:] for i in s.ids("shards")])
+    except FileExistsError:
+        pass
+    except InfrastructureError as error:
+        print(f"warning: {error}", flush=True)  # they will see for themselves that nothing is left
 
 
 def _leave(run: RunDirectory, outcome: Outcome, go_on: bool) -> None:

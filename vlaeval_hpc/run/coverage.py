@@ -32,8 +32,16 @@ def read_coverage(run: RunDirectory, plan: Plan) -> Coverage:
     return Coverage(settle(episodes), problems)
 
 
+def open_items(run: RunDirectory, plan: Plan) -> List[int]:
+    """The items, by index, that need a try."""
+    coverage = read_coverage(run, plan)
+    return [index for index, item in enumerate(plan.items) if not coverage.finished(item)]
+
+
 def open_shards(run: RunDirectory, plan: Plan) -> List[int]:
-    """The shards that have an item to run, or their file to write."""
+    """The shards that have an item to run, or their file to write; where they share the work, as many as it is for."""
+    if plan.sharding == "elastic":
+        return list(range(min(plan.shards, len(open_items(run, plan)))))
     coverage = read_coverage(run, plan)
 
     def is_done(shard: int) -> bool:

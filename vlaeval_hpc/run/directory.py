@@ -18,6 +18,7 @@ class RunDirectory:
         self.jobs = self.root / "jobs.json"
         self.server = self.root / "server"
         self.shards = self.root / "shards"
+        self.leases = self.root / "leases"
         self.logs = self.root / "logs"
         self.merged = self.root / "merged.json"
         self.merged_csv = self.root / "merged.csv"
@@ -42,6 +43,10 @@ class RunDirectory:
         """Exists once a server has left because no shard came: whoever needs one asks for it again."""
         return self.server / "idle"
 
+    def all_finished(self, leases: int) -> Path:
+        """Exists once an elastic run's shards have found every item finished."""
+        return self.leases / str(leases) / "finished"
+
     def shard(self, name: str, shard: int, shards: int) -> "ShardFiles":
         """The files of one shard."""
         return ShardFiles(self.shards, f"{name}_shard{shard}of{shards}")
@@ -63,6 +68,7 @@ class ShardFiles:
     """The files of one shard."""
 
     def __init__(self, folder: Path, stem: str) -> None:
+        self.stem = stem
         self.journal = folder / (stem + ".jsonl")
         self.progress = folder / (stem + ".progress")
         self.lock = folder / (stem + ".lock")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from typing import Optional
 
 
@@ -15,3 +16,8 @@ def job_name() -> Optional[str]:
 def job_restarts() -> int:
     """How often Slurm has started this job again."""
     return int(os.environ.get("SLURM_RESTART_COUNT") or 0)
+
+
+def node_name() -> str:
+    """The node that we are on, as Slurm names it; outside of Slurm the host."""
+    return os.environ.get("SLURMD_NODENAME") or socket.gethostname()

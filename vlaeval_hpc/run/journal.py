@@ -26,6 +26,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._torn = False
         try:
             self._handle = os.open(str(path), os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
             _drop_torn_tail(self._handle)
@@ -37,6 +38,10 @@ class Journal:
         line = (json.dumps({"schema": SCHEMA, **episode}, allow_nan=False) + "\n").encode("utf-8")
         before = os.fstat(self._handle).st_size
         try:
+            if self._torn:
+                _drop_torn_tail(self._handle)
+                self._torn = False
+                before = os.fstat(self._handle).st_size
             written = 0
             while written < len(line):
                 written += os.write(self._handle, line[written:])
@@ -45,7 +50,7 @@ class Journal:
             try:
                 os.ftruncate(self._handle, before)
             except OSError:
-                pass  # a torn last line is dropped by whoever reads or opens the journal next
+                self._torn = True  # dropped before the next line is added, and by whoever reads the journal
             raise InfrastructureError(f"cannot append to {self._path}: {error.strerror}") from error
 
     def close(self) -> None:

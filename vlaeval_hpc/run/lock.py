@@ -11,6 +11,7 @@ import socket
 import tempfile
 import threading
 import time
+import uuid
 from pathlib import Path
 from typing import Any, Container, Dict, Optional, Tuple
 
@@ -31,8 +32,10 @@ class Lock:
     wherever it was. Raises InfrastructureError, naming the owner, where one lives.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, heartbeat: float = HEARTBEAT) -> None:
         self.path = path
+        self.nonce = uuid.uuid4().hex
+        self._heartbeat = heartbeat
         self._stop = threading.Event()
         self._heart: Optional[threading.Thread] = None
 
@@ -67,7 +70,7 @@ class Lock:
         _unlink(self.path)
 
     def _create(self) -> bool:
-        owner = {**identity(), "since": time.time(), "supervisor": lifeline.supervisor()}
+        owner = {**identity(), "nonce": self.nonce, "since": time.time(), "supervisor": lifeline.supervisor()}
         try:
             handle = os.open(str(self.path), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
         except FileExistsError:
@@ -98,7 +101,7 @@ class Lock:
             _rmdir(guard)
 
     def _beat(self) -> None:
-        while not self._stop.wait(HEARTBEAT):
+        while not self._stop.wait(self._heartbeat):
             try:
                 os.utime(str(self.path))
             except OSError:
@@ -132,6 +135,11 @@ def break_locks_of_jobs(folder: Path, jobs: Container[str]) -> None:
         owner = _read_owner(path)
         if owner and owner.get("job") in jobs:
             _unlink(path)
+
+
+def is_gone(owner: Dict[str, Any]) -> bool:
+    """Whether an owner was a process of this host that is not there any more; False for one of another host."""
+    return _place(owner) == _place(identity()) and _process_start(int(owner["pid"])) != owner.get("started")
 
 
 def identity() -> Dict[str, Any]:

@@ -28,6 +28,9 @@ class Item(NamedTuple):
 class Plan:
     """The work of a run and all that a server or a shard needs to do it.
 
+    `sharding` static: a shard has its items from the beginning; elastic: it takes leases (run.leases), in the folder
+    numbered `leases`.
+
     `run` identifies what decides outcomes, so that files of another run are told apart. `name` starts the shard
     files' names. `items` are task-major. `benchmark`, `model` and `server` are those sections of the config, as plain
     values: the rooms inside a container read no YAML.
@@ -42,6 +45,8 @@ class Plan:
     model: Dict[str, Any]
     server: Dict[str, Any]
     config: Dict[str, Any] = field(default_factory=dict)
+    sharding: str = "static"
+    leases: int = 0
 
     def assigned(self, shard: int) -> List[Item]:
         """The items of a static shard: item index modulo the number of shards."""

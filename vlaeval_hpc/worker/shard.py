@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import time
-from typing import Any, Dict, List, Optional, Set, Tuple
+from functools import partial
+from typing import Any, Callable, Optional, Union
 
 from vlaeval_hpc.errors import InfrastructureError
+from vlaeval_hpc.run.chunks import heartbeat_of
 from vlaeval_hpc.run.directory import RunDirectory
 from vlaeval_hpc.run.files import write_json
-from vlaeval_hpc.run.job import job_name
-from vlaeval_hpc.run.journal import Episode, Journal, read_journal
-from vlaeval_hpc.run.lock import Lock
+from vlaeval_hpc.run.job import job_name, node_name
+from vlaeval_hpc.run.journal import Episode, Journal
+from vlaeval_hpc.run.lock import HEARTBEAT, Lock
 from vlaeval_hpc.run.plan import Item, Plan
-from vlaeval_hpc.run.result import RETRIED, is_open, settle, shard_result
+from vlaeval_hpc.run.result import RETRIED, is_open, shard_result
 from vlaeval_hpc.worker.supervisor import Supervisor
+from vlaeval_hpc.worker.work import ElasticWork, StaticWork, patiently
 
 WARNING_GRACE = 45.0  # seconds after a time limit's warning in which the episode in flight may end; Slurm gives 90
 SICK_AFTER = 3  # failures of a shard's first episodes after which its node is taken for sick
 PROGRESS_EVERY = 5.0
+PROGRESS_FILES_A_SECOND = 10.0  # of all shards together
+FILES_AWAY = 600.0  # seconds that a shard waits for a file system that refuses to write
 
 
 class SickNode(InfrastructureError):
@@ -38,19 +42,16 @@ class Interrupted(InfrastructureError):
 
 
 class Shard:
-    """Runs those items of one shard that no journal has finished yet."""
+    """Runs those items of one shard that no journal has finished yet, or leases of an elastic run."""
 
     def __init__(self, run: RunDirectory, shard: int) -> None:
         self._run = run
         self._shard = shard
         self._plan = Plan.load(run.plan)
-        self._items = self._plan.assigned(shard)
         self._files = run.shard(self._plan.name, shard, self._plan.shards)
         self._supervisor = Supervisor(run.root, shard, self._plan.benchmark["hang_timeout"], self._tick)
-        self._records: Dict[Tuple[str, int], List[Episode]] = {}
-        self._settled: Dict[Tuple[str, int], Episode] = {}
-        self._finished: Set[Tuple[str, int]] = set()
         self._current: Optional[Item] = None
+        self._progress_every = max(PROGRESS_EVERY, self._plan.shards / PROGRESS_FILES_A_SECOND)
         self._progress_at = 0.0
         self._began = 0.0
         self._ran = 0
@@ -64,41 +65,51 @@ class Shard:
         """
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
             signal.signal(number, self._on_signal)
-        with Lock(self._files.lock):
-            self._read_journals()
+        elastic = self._plan.sharding == "elastic"
+        if elastic and self._run.all_finished(self._plan.leases).exists():
+            print("nothing to do: every item is finished", flush=True)
+            return
+        heartbeat = heartbeat_of(self._plan.shards) if elastic else HEARTBEAT
+        with Lock(self._files.lock, heartbeat) as lock:
+            if elastic:
+                self._work: Union[StaticWork, ElasticWork] = ElasticWork(
+                    self._run, self._plan, self._shard, self._files, lock, self._wait
+                )
+            else:
+                self._work = StaticWork(self._run, self._plan, self._shard, self._files)
             journal = Journal(self._files.journal)
             try:
                 self._run_open(journal)
             finally:
                 journal.close()
                 self._supervisor.end()
-            episodes = [self._settled[i.key] for i in self._items]
-            result = shard_result(self._plan, self._shard, episodes, self._supervisor.server_info)
-            write_json(self._files.result, result)
+            result = shard_result(self._plan, self._shard, self._work.settled(), self._supervisor.server_info)
+            self._patiently(lambda: write_json(self._files.result, result))
             self._files.progress.unlink(missing_ok=True)
 
     def _run_open(self, journal: Journal) -> None:
         self._write_progress("starting")
         failed = count = 0
-        # What failed for reasons that may be the machine's is tried again after the rest, ATTEMPTS times in all.
-        while todo := [i for i in self._items if i.key not in self._finished]:
-            for item in todo:
-                if self._signal:
-                    raise Interrupted(self._signal)
-                self._began = self._began or time.time()
-                episode = self._run_item(item)
-                journal.append(episode)
-                self._note(episode)
-                self._ran += 1
-                self._say(item, episode)
-                self._write_progress("running")
-                count += 1
-                failed += episode.get("failure_reason") in RETRIED
-                if count == failed == SICK_AFTER:
-                    raise SickNode(
-                        f"shard {self._shard}: its first {SICK_AFTER} episodes all failed"
-                        f" ({episode['failure_reason']}): {socket.gethostname()} looks sick; see {self._files.journal}"
-                    )
+        while True:
+            item: Optional[Item] = self._patiently(self._work.next)
+            if item is None:
+                return
+            if self._signal:
+                raise Interrupted(self._signal)
+            self._began = self._began or time.time()
+            episode = self._run_item(item)
+            self._patiently(partial(journal.append, episode))
+            self._work.note(episode)
+            self._ran += 1
+            self._say(item, episode)
+            self._write_progress("running", soon=self._progress_every <= PROGRESS_EVERY)
+            count += 1
+            failed += episode.get("failure_reason") in RETRIED
+            if count == failed == SICK_AFTER:
+                raise SickNode(
+                    f"shard {self._shard}: its first {SICK_AFTER} episodes all failed"
+                    f" ({episode['failure_reason']}): {node_name()} looks sick; see {self._files.journal}"
+                )
 
     def _run_item(self, item: Item) -> Episode:
         self._current, started = item, time.time()
@@ -110,29 +121,20 @@ class Shard:
             **self._supervisor.ask(item),
             "started_at": round(started, 3),
             "finished_at": round(time.time(), 3),
-            "host": socket.gethostname(),
+            "host": node_name(),
             "shard": self._shard,
         }
 
-    def _read_journals(self) -> None:
-        """What this shard, or shards of another split, have run. Others of this split never run its items."""
-        mine = {i.key for i in self._items}
-        same_split = f"of{self._plan.shards}.jsonl"
-        for path in self._run.journals():
-            if path == self._files.journal or not path.name.endswith(same_split):
-                found = read_journal(path, self._plan.run)
-                for problem in found.problems:
-                    print(f"warning: {problem}", flush=True)
-                for episode in found.episodes:
-                    if (episode["task"], episode["episode_id"]) in mine:
-                        self._note(episode)
+    def _patiently(self, action: Callable[[], Any]) -> Any:
+        return patiently(action, FILES_AWAY, self._wait)
 
-    def _note(self, episode: Episode) -> None:
-        key = (episode["task"], episode["episode_id"])
-        self._records.setdefault(key, []).append(episode)
-        self._settled[key] = settle(self._records[key])[key]
-        if not is_open(self._settled[key]):
-            self._finished.add(key)
+    def _wait(self, seconds: float) -> None:
+        """Wait, but leave when we are asked to."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if self._signal:
+                raise Interrupted(self._signal)
+            time.sleep(min(0.5, seconds))
 
     def _on_signal(self, number: int, _: Any) -> None:
         # A time limit's warning leaves time to end an episode; after any other signal comes SIGKILL, soon.
@@ -145,22 +147,24 @@ class Shard:
         # An episode that waits for a server is not in flight, and may wait for long.
         if self._signal and (time.monotonic() >= self._leave_at or phase in ("starting", "server")):
             raise Interrupted(self._signal)
-        if time.monotonic() - self._progress_at > PROGRESS_EVERY:
-            self._write_progress(phase)
+        self._write_progress(phase, soon=False)
 
-    def _write_progress(self, phase: str) -> None:
-        """vla-eval's three counts, and what a person who looks at a slow shard asks next."""
+    def _write_progress(self, phase: str, soon: bool = True) -> None:
+        """vla-eval's three counts, and what a person who looks at a slow shard asks next; not often, unless `soon`."""
+        if not soon and time.monotonic() - self._progress_at < self._progress_every:
+            return
         self._progress_at = time.monotonic()
+        settled = self._work.settled()
         progress = {
-            "completed": len(self._finished),
-            "total": len(self._items),
-            "errors": sum(1 for e in self._settled.values() if e.get("failure_reason")),
+            "completed": sum(1 for e in settled if not is_open(e)),
+            "total": self._work.total,
+            "errors": sum(1 for e in settled if e.get("failure_reason")),
             "ran": self._ran,
             "began_at": round(self._began, 3),
             "phase": phase,
             "task": self._current.task if self._current else None,
             "episode": self._current.episode if self._current else None,
-            "host": socket.gethostname(),
+            "host": node_name(),
             "pid": os.getpid(),
             "job": job_name(),
             "updated_at": round(time.time(), 3),
@@ -172,7 +176,7 @@ class Shard:
 
     def _say(self, item: Item, episode: Episode) -> None:
         outcome = episode.get("failure_reason") or ", ".join(f"{k}={v}" for k, v in episode["metrics"].items())
-        done = f"{len(self._finished)}/{len(self._items)}"
-        line = f"[{done}] {item.task} episode {item.episode}: {outcome} (steps={episode['steps']})"
+        done = sum(1 for e in self._work.settled() if not is_open(e))
+        line = f"[{done}/{self._work.total}] {item.task} episode {item.episode}: {outcome} (steps={episode['steps']})"
         detail = episode.get("failure_detail", "").strip().splitlines()
         print(f"{line}: {detail[-1]}" if detail else line, flush=True)

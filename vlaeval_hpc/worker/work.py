@@ -1,0 +1,181 @@
+"""Which items a shard runs: those that it has from the beginning, or leases that it takes when it is free."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any, Callable, Dict, List, Optional, Set, Tuple
+
+from vlaeval_hpc.errors import InfrastructureError
+from vlaeval_hpc.run.chunks import Table
+from vlaeval_hpc.run.coverage import open_items
+from vlaeval_hpc.run.directory import RunDirectory, ShardFiles
+from vlaeval_hpc.run.job import node_name
+from vlaeval_hpc.run.journal import Episode, read_journal
+from vlaeval_hpc.run.leases import SILENT_BEATS, Account, Lease, Leases, Owner
+from vlaeval_hpc.run.lock import Lock, is_gone
+from vlaeval_hpc.run.plan import Item, Plan
+from vlaeval_hpc.run.result import RETRIED, is_open, settle
+from vlaeval_hpc.run.store import Store
+
+STANDBY = 90.0  # seconds that a shard without work stays while others have some: one of them may die
+STANDBY_SHARDS = 50  # of a large run; the others leave
+PAUSE, LONGEST_PAUSE = 2.0, 20.0  # seconds between two looks for work
+
+
+class StaticWork:
+    """The items of a static shard that no journal has finished; what failed is tried again after the rest."""
+
+    def __init__(self, run: RunDirectory, plan: Plan, shard: int, files: ShardFiles) -> None:
+        self._items = plan.assigned(shard)
+        self._records: Dict[Tuple[str, int], List[Episode]] = {}
+        self._settled: Dict[Tuple[str, int], Episode] = {}
+        mine = {i.key for i in self._items}
+        same_split = f"of{plan.shards}.jsonl"
+        for path in run.journals():
+            # Others of this split never run these items.
+            if path == files.journal or not path.name.endswith(same_split):
+                for episode in _read(path, plan.run):
+                    if (episode["task"], episode["episode_id"]) in mine:
+                        self.note(episode)
+        self._turn: List[Item] = []
+
+    @property
+    def total(self) -> int:
+        return len(self._items)
+
+    def next(self) -> Optional[Item]:
+        """The next item, None at the end."""
+        if not self._turn:
+            self._turn = [i for i in self._items if i.key not in self._settled or is_open(self._settled[i.key])]
+        return self._turn.pop(0) if self._turn else None
+
+    def note(self, episode: Episode) -> None:
+        """An episode is in the journal."""
+        key = (episode["task"], episode["episode_id"])
+        self._records.setdefault(key, []).append(episode)
+        self._settled[key] = settle(self._records[key])[key]
+
+    def settled(self) -> List[Episode]:
+        """The standing records of this shard's items, in order."""
+        return [self._settled[i.key] for i in self._items if i.key in self._settled]
+
+
+class ElasticWork:
+    """Leases, one after the other. `wait` is called for the seconds in which there is nothing to do."""
+
+    def __init__(
+        self, run: RunDirectory, plan: Plan, shard: int, files: ShardFiles, lock: Lock, wait: Callable[[float], None]
+    ) -> None:
+        self._run = run
+        self._plan = plan
+        self._files = files
+        self._wait = wait
+        self._standby = shard < STANDBY_SHARDS
+        self._index = {item.key: n for n, item in enumerate(plan.items)}
+        self._records: Dict[Tuple[str, int], List[Episode]] = {}
+        self._mine = Account(set(), {})
+        for episode in _read(files.journal, plan.run):
+            self.note(episode)
+        folder = f"leases/{plan.leases}"
+        table = Table.load(run.root / folder / "table.json")
+        self._silence = table.heartbeat * SILENT_BEATS
+        self._store = Store(run.root, files.lock)
+        me = Owner(files.stem, lock.nonce, node_name())
+        self._leases = Leases(
+            self._store, folder, table, me, shard, self._lives, self._account, self._missing, time.monotonic
+        )
+        self._lease: Optional[Lease] = None
+        self._worked = False
+
+    @property
+    def total(self) -> int:
+        """What this shard has run and has in hand."""
+        return len(self._records) + (len(self._lease.items) if self._lease else 0)
+
+    def next(self) -> Optional[Item]:
+        """The next item; None where nobody needs us any more."""
+        waited, pause = 0.0, PAUSE
+        while True:
+            if self._lease is not None:
+                index = self._leases.next(self._lease)
+                if index is not None:
+                    self._worked = True
+                    return self._plan.items[index]
+            self._lease = self._leases.take()
+            if self._lease is not None:
+                continue
+            if self._leases.finished or not self._worked or not self._standby or waited >= STANDBY:
+                return None
+            self._wait(pause)
+            waited += pause
+            pause = min(LONGEST_PAUSE, pause * 1.5)
+
+    def note(self, episode: Episode) -> None:
+        """An episode is in the journal."""
+        key = (episode["task"], episode["episode_id"])
+        self._records.setdefault(key, []).append(episode)
+        if key in self._index:
+            _enter(self._mine, self._index[key], episode)
+
+    def settled(self) -> List[Episode]:
+        """The standing records of what this shard has run, in the plan's order."""
+        found = settle(e for episodes in self._records.values() for e in episodes)
+        return [found[item.key] for item in self._plan.items if item.key in found]
+
+    def _lives(self, owner: Owner) -> bool:
+        name = f"shards/{owner.shard}.lock"
+        try:
+            held: Dict[str, Any] = json.loads(self._store.read(name) or "{}")
+            if held.get("nonce") != owner.nonce or is_gone(held):
+                return False
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return False
+        age = self._store.age(name)
+        return age is not None and age < self._silence
+
+    def _account(self, shard: str) -> Account:
+        if shard == self._files.stem:
+            return self._mine
+        account = Account(set(), {})
+        for episode in read_journal(self._run.shards / f"{shard}.jsonl", self._plan.run).episodes:
+            key = (episode["task"], episode["episode_id"])
+            if key in self._index:
+                _enter(account, self._index[key], episode)
+        return account
+
+    def _missing(self) -> List[int]:
+        return open_items(self._run, self._plan)
+
+
+def _enter(account: Account, index: int, episode: Episode) -> None:
+    finished: Set[int] = account.finished
+    if episode.get("failure_reason") in RETRIED:
+        account.failed.setdefault(index, []).append(str(episode.get("host")))
+    else:
+        finished.add(index)
+
+
+def _read(path: Any, run: str) -> List[Episode]:
+    found = read_journal(path, run)
+    for problem in found.problems:
+        print(f"warning: {problem}", flush=True)
+    return found.episodes
+
+
+def patiently(action: Callable[[], Any], limit: float, wait: Callable[[float], None]) -> Any:
+    """What `action` gives, again for `limit` seconds while the file system refuses: a disk may be full for a while.
+
+    Raises InfrastructureError, the last one.
+    """
+    deadline = time.monotonic() + limit
+    pause = 1.0
+    while True:
+        try:
+            return action()
+        except InfrastructureError as error:
+            if time.monotonic() + pause > deadline:
+                raise
+            print(f"warning: {error}: again in {pause:.0f} s", flush=True)
+        wait(pause)
+        pause = min(30.0, pause * 2)
