@@ -12,19 +12,23 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import sys
 from collections.abc import Callable, Iterable
 
 import numpy as np
-from scipy.stats import binom
+from scipy.stats import binom, norm
 
+from vlaeval_hpc.results.early import LOOKS
 from vlaeval_hpc.results.statistics.intervals import Interval, clopper_pearson, clustered, student, wilson
 from vlaeval_hpc.results.statistics.multiplicity import holm, optimism
 from vlaeval_hpc.results.statistics.pairing import mcnemar, shifted, sign_flip, tango
 from vlaeval_hpc.results.statistics.power import further, smallest_paired
+from vlaeval_hpc.results.statistics.sequential import clearly_worse
 from vlaeval_hpc.results.statistics.unpaired import newcombe
 
 ROUNDS = 4000
+EARLY_ROUNDS = 400
 RATES = np.linspace(0.02, 0.98, 97)
 CHANCE = np.random.default_rng(1)
 failed: list[str] = []
@@ -39,6 +43,7 @@ def main() -> int:
     sweeps()
     gates()
     sizes()
+    early()
     print("as documented" if not failed else f"NOT AS DOCUMENTED: {'; '.join(failed)}")
     return 1 if failed else 0
 
@@ -151,6 +156,49 @@ def sweeps() -> None:
             share(everywhere),
             f"; no Holm: {100 * share(naive):.0f} %",
         )
+
+
+def stopped(won: np.ndarray) -> tuple[list[int], float]:
+    """Who is stopped, and the share of episodes that are run, of `won` (policies, rounds, tasks)."""
+    count, rounds, _ = won.shape
+    names = [str(i) for i in range(count)]
+    done, out = np.zeros(count, dtype=np.int64), list[int]()
+    for look in LOOKS:
+        done[[i for i in range(count) if i not in out]] = math.ceil(look * rounds)
+        if look == LOOKS[-1]:
+            break
+        flips = {}
+        for i, j in itertools.combinations(range(count), 2):
+            one, other = won[i, : min(done[i], done[j])], won[j, : min(done[i], done[j])]
+            flips[names[i], names[j]] = int((one & ~other).sum()), int((other & ~one).sum())
+        out += [int(name) for name in clearly_worse(names, flips, 0.05) if int(name) not in out]
+    return out, float(done.sum()) / (count * rounds)
+
+
+def early() -> None:
+    """sweep.stop=early: equal checkpoints, of which any stop is false, and sweeps along a training run."""
+    for rate, rounds in ((0.5, 50), (0.9, 50), (0.9, 5)):
+        wrong = [bool(stopped(episodes(rate, 10 * rounds, 10).reshape(10, rounds, 10))[0]) for _ in range(EARLY_ROUNDS)]
+        row("any falsely stopped early", f"10 equal of {100 * rate:g} %, n = {10 * rounds}", (0.0, 0.05), share(wrong))
+    rising = (0.05, 0.20, 0.40, 0.55, 0.65, 0.72, 0.78, 0.82, 0.85, 0.86)
+    seven = (0.0, 0.27, 0.60, 0.76, 0.94, 0.98, 0.99)
+    for what, rates, rounds, n_tasks in (
+        ("rising to 86 %", rising, 50, 10),
+        ("rising to 86 %", rising, 50, 40),
+        ("as bc's seven", seven, 50, 5),
+    ):
+        used, kept = [], []
+        for _ in range(EARLY_ROUNDS // 4):
+            # How hard an episode is is the same for all: a better checkpoint wins what a worse one wins, and more.
+            hard = CHANCE.standard_normal((1, rounds, n_tasks))
+            luck = CHANCE.standard_normal((len(rates), rounds, n_tasks))
+            won = (hard + luck) / 2**0.5 < norm.ppf(rates)[:, None, None]
+            out, part = stopped(won)
+            used.append(part)
+            kept.append(len(rates) - 1 not in out)
+        where = f"{len(rates)} checkpoints, {what}, n = {rounds * n_tasks}"
+        row("episodes run, stopping early", where, (0.0, 0.6), float(np.mean(used)))
+        row("the best is kept", where, (0.95, 1.0), share(kept))
 
 
 def gates() -> None:

@@ -17,9 +17,8 @@ from pathlib import Path
 from measure import ROUNDS, best_of
 from synthetic import EPISODES, SHARDS, make_run
 
-from vlaeval_hpc.results.export import write_json_file, write_merged
+from vlaeval_hpc.results.export import merge_into_files, write_json_file
 from vlaeval_hpc.results.merge import merge_files
-from vlaeval_hpc.results.rundir import merge_run
 from vlaeval_hpc.run.directory import RunDirectory
 
 PROMISED_SECONDS = 5.0
@@ -46,10 +45,9 @@ def files(root: Path) -> None:
 
 
 def run(root: Path) -> None:
-    """A run directory to merged.json and merged.csv."""
-    merged = merge_run(RunDirectory(root))
+    """A run directory to merged.json, merged.csv, episodes.parquet and report.html."""
+    merged = merge_into_files(RunDirectory(root))
     assert merged["coverage"]["finished"] == SHARDS * EPISODES and not merged["problems"]
-    write_merged(RunDirectory(root), merged)
 
 
 CASES = {case.__name__: case for case in (parse_files, files, parse_journals, run)}

@@ -48,5 +48,5 @@ def unknown(kind: str, name: str, valid: Iterable[str]) -> ConfigurationError:
     names = sorted(valid)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}? " if near else ""
-    shown = ", ".join(names[:12]) + (f", ... ({len(names)} in all)" if len(names) > 12 else "")
+    shown = ", ".join(names[:24]) + (f", ... ({len(names)} in all)" if len(names) > 24 else "")
     return ConfigurationError(f"unknown {kind} '{name}': {hint}valid: {shown or 'none'}")

@@ -15,9 +15,8 @@ import pytest
 from tests.results.made import made_plan, made_record, made_run, shard_content, write_journal, write_shards
 from vlaeval_hpc.cli.compare import main
 from vlaeval_hpc.errors import ConfigurationError
-from vlaeval_hpc.results.export import write_json_file, write_merged
+from vlaeval_hpc.results.export import merge_into_files, write_json_file
 from vlaeval_hpc.results.merge import merge_files
-from vlaeval_hpc.results.rundir import merge_run
 from vlaeval_hpc.run.directory import RunDirectory
 from vlaeval_hpc.run.plan import Item
 
@@ -89,7 +88,7 @@ def test_flips(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_merged_files_and_stale_ones(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = RunDirectory("b")
-    write_merged(run, merge_run(run))
+    merge_into_files(run)
     content = json.loads(run.merged.read_text())
     for task in content["tasks"]:
         for episode in task["episodes"]:
@@ -105,7 +104,7 @@ def test_merged_files_and_stale_ones(runs: Path, capsys: pytest.CaptureFixture[s
     run.merged.write_text("{")
     assert main(["a", "b", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["pairs"][0]["gained"] == 12  # it is torn
-    write_merged(run, merge_run(run))
+    merge_into_files(run)
     assert main(["a", "b/merged.json", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["pairs"][0]["name"] == "b"
 

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from tests.results.made import shard_content
 from vlaeval_hpc.results.merge import merge_shards
-from vlaeval_hpc.results.table import print_merged, print_sweep
+from vlaeval_hpc.results.table import print_merged
 
 Content = dict[str, Any]
 TASKS = [("reach", 0), ("reach", 1), ("[push]", 0), ("[push]", 1)]
@@ -72,17 +72,3 @@ def test_other_metrics_have_columns() -> None:
     merged = merge_shards([("a", shard_content(0, 1, episodes, {"avg_len": "mean", "longest": "max"}))])
     text = printed(merged)
     assert "mean avg_len [95 %]" in text and "1.5 [-0.55" in text and "max longest" in text and "success" not in text
-
-
-def test_a_sweep_is_a_row_a_point() -> None:
-    stream = io.StringIO()
-    points = [
-        ("model.checkpoint=a", merged_of(failed=0), None),
-        ("model.checkpoint=b", merged_of(failed=1, total=2), None),
-        ("model.checkpoint=c", None, ValueError("no such checkpoint")),
-    ]
-    print_sweep(Console(file=stream, width=200), points)
-    head, a, b, c = stream.getvalue().splitlines()
-    assert head.split()[0] == "overrides" and "completed only" in head
-    assert "75.0 % [30.1, 95.4]" in a and a.startswith("model.checkpoint=a")
-    assert b.endswith("PARTIAL") and c.endswith("no such checkpoint")

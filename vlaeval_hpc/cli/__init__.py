@@ -25,6 +25,7 @@ Evaluate policies on simulation benchmarks.
   python -m vlaeval_hpc status|logs|cancel|resume    a run that is under way
   python -m vlaeval_hpc prepare|serve|shard|merge    its parts, by hand
   python -m vlaeval_hpc compare RUN RUN...           who is better, and how sure that is
+  python -m vlaeval_hpc browse|report|query          all results: in a terminal, as pages, in SQL
   python -m vlaeval_hpc doctor                       what is missing here; each verb has its --help
 
 Examples
@@ -32,6 +33,7 @@ Examples
   python -m vlaeval_hpc cluster=slurm cluster.server.partition=gpu cluster.shards=32
   python -m vlaeval_hpc benchmark.tasks='[reach-v3]' benchmark.episodes_per_task=50
   python -m vlaeval_hpc model.checkpoint=30,300,3000 -m
+  python -m vlaeval_hpc 'model.checkpoint=glob(runs/x/checkpoints/*)' sweep.stop=early -m
   python -m vlaeval_hpc run benchmark=libero server.url=ws://gpu01:8000
 
 Often given
@@ -75,7 +77,7 @@ Example
 _MERGE = """\
 Merge what is finished into merged.json and merged.csv, and print the table.
 
-  python -m vlaeval_hpc merge RUN [--json]
+  python -m vlaeval_hpc merge RUN|SWEEP [--json]
   python -m vlaeval_hpc merge FILES... -o OUT.json [--json]
 
   -o, --output OUT.json    where the merge of single files, ours or vla-eval's, goes; OUT.csv too
@@ -88,7 +90,7 @@ Example
 _STATUS = """\
 Tell how far a run is: from its files, and of its jobs what Slurm says in one call.
 
-  python -m vlaeval_hpc status RUN [--watch] [--json]
+  python -m vlaeval_hpc status RUN|SWEEP [--watch] [--json]
 
   -w, --watch    again and again, until nothing runs any more
   --json         for a script
@@ -111,7 +113,7 @@ Examples
 _CANCEL = """\
 Cancel all jobs of a run: the merge, the shards, the server. What is finished stays finished.
 
-  python -m vlaeval_hpc cancel RUN
+  python -m vlaeval_hpc cancel RUN|SWEEP
 
 Example
   python -m vlaeval_hpc cancel results/bc-3000_metaworld_bc5_1f2e3d4c
@@ -120,7 +122,7 @@ Example
 _RESUME = """\
 Start again what is open of a run, where it was started before: here, or as jobs.
 
-  python -m vlaeval_hpc resume RUN [key=value ...]
+  python -m vlaeval_hpc resume RUN|SWEEP [key=value ...]
 
   key=value    what is to be different this time, of cluster and server above all
 
@@ -181,6 +183,86 @@ Examples
   python -m vlaeval_hpc compare results/base results/new --min-difference -2 && echo no worse
 """
 
+_BROWSE = """\
+Browse the runs and sweeps under a results root, in this terminal: state, rate and interval, age,
+owner; a run's tasks, its episodes, an episode's failure and log; two runs compared.
+
+  python -m vlaeval_hpc browse [RESULTS]
+
+RESULTS is a folder that holds runs at any depth; default: results. Nothing is written there: what
+was found is kept in the user's cache, so that the next look is quick.
+
+  enter, escape   open, back        /   filter by words      s   sort
+  space, c        mark, compare     p   a run's provenance   q   quit
+
+Example
+  python -m vlaeval_hpc browse /scratch/project/results
+"""
+
+_QUERY = """\
+Ask all episodes and runs under a results root in SQL (DuckDB's); nothing is written.
+
+  python -m vlaeval_hpc query RESULTS SQL [--json | --csv]
+
+  episodes   run, model, checkpoint, benchmark, task, episode_id, seed, success, steps, elapsed_sec,
+             failure_reason, attempts, started_at, finished_at, host, shard, metrics['NAME']
+  runs       run, state, model, checkpoint, benchmark, planned, finished, errors, metric, n, mean,
+             low, high, owner, created_at, changed_at, merged
+
+Examples
+  python -m vlaeval_hpc query results "select task, avg(success) from episodes group by task"
+  python -m vlaeval_hpc query results "from runs where state <> 'done'" --csv
+"""
+
+_WATCH = """\
+Follow a training run's checkpoint folder, and evaluate each checkpoint once it is complete.
+
+  python -m vlaeval_hpc watch FOLDER [key=value ...] [--until-idle SECONDS]
+
+  --until-idle S    end when nothing has changed for so long; default: Ctrl-C ends it
+  --every S         how often to look (default: 30)
+  --pattern GLOB    which entries are checkpoints (default: *)
+  --ready NAME      a checkpoint is complete when it has a file NAME in it, or beside it as
+                    CHECKPOINT + NAME; default: when two looks find it unchanged
+  --config-dir DIR  add your own configs
+
+All become points of one sweep in results/sweeps. The same again goes on: none is evaluated twice.
+
+Examples
+  python -m vlaeval_hpc watch runs/x/checkpoints model=bc benchmark=metaworld --until-idle 3600
+  python -m vlaeval_hpc watch runs/x/checkpoints --pattern '*/pretrained_model' cluster=slurm
+"""
+
+_REPORT = """\
+Write a page to look at: one file of HTML that needs no server and no network.
+
+  python -m vlaeval_hpc report RUN [--against RUN] [-o OUT.html]
+  python -m vlaeval_hpc report SWEEP|ROOT [-o OUT.html]
+
+  --against RUN           what differs from another run, and by how much it is better
+  -o, --output OUT.html   default: report.html in a run, sweep.html in a sweep, index.html in a
+                          results root, which links what lies under it
+
+Examples
+  python -m vlaeval_hpc report results/new --against results/base -o new.html
+  python -m vlaeval_hpc report results
+"""
+
+_REPRODUCE = """\
+Print the command that made a run, and what is not as it was: checkpoint hash, versions, image
+digests, config.
+
+  python -m vlaeval_hpc reproduce RUN [--run | --json]
+
+  --run     do it, into a run directory beside it, RUN_again, and compare the outcomes
+  --json    for a script: {command, folder, differences: [{what, then, now}]}
+
+Exit status: 0 all is as it was (--run: and every episode came out the same), 1 something is not.
+
+Example
+  python -m vlaeval_hpc reproduce results/bc-3000_metaworld_bc5_1f2e3d4c --run
+"""
+
 VERBS = {
     "run": Verb("run", _RUN),
     "serve": Verb("serve", _SERVE),
@@ -192,7 +274,12 @@ VERBS = {
     "cancel": Verb("cancel", _CANCEL),
     "resume": Verb("resume", _RESUME),
     "compare": Verb("compare", _COMPARE),
+    "watch": Verb("watch", _WATCH),
+    "reproduce": Verb("reproduce", _REPRODUCE),
     "doctor": Verb("doctor", _DOCTOR),
+    "browse": Verb("browse", _BROWSE),
+    "query": Verb("query", _QUERY),
+    "report": Verb("report", _REPORT),
 }
 
 

@@ -23,7 +23,8 @@ class Progress:
     def __init__(self, console: Console, run: RunDirectory, plan: Plan) -> None:
         self._console = console
         self._files = [run.shard(plan.name, i, plan.shards) for i in range(plan.shards)]
-        self._sizes = [len(plan.assigned(i)) for i in range(plan.shards)]
+        self._plan = plan
+        self._seen = [0] * plan.shards  # completed by each, as last told
         self._total = len(plan.items)
         self._looked = self._printed = 0.0
         self._last = ""
@@ -66,13 +67,17 @@ class Progress:
     def _read(self) -> tuple[int, int, list[str]]:
         completed = errors = 0
         phases = []
-        for files, size in zip(self._files, self._sizes, strict=True):
+        for shard, files in enumerate(self._files):
             try:
                 found = json.loads(files.progress.read_text())
                 completed += found["completed"]
+                self._seen[shard] = found["completed"]
                 errors += found["errors"]
                 phases.append(found["phase"])
             except (OSError, ValueError, KeyError):
                 # No progress file: not begun, or done.
-                completed += size if files.result.exists() else 0
+                completed += self._done(shard) if files.result.exists() else 0
         return completed, errors, phases
+
+    def _done(self, shard: int) -> int:
+        return self._seen[shard] if self._plan.sharding == "elastic" else len(self._plan.assigned(shard))

@@ -23,5 +23,7 @@ def main(argv: list[str]) -> int:
         if task is None:
             raise ConfigurationError("--shard-id is needed outside of a Slurm job array")
         shard = int(task)
-    Plan.load(run.plan).assigned(shard)  # a number that the plan does not have is told before anything starts
+    plan = Plan.load(run.plan)
+    if plan.sharding == "static":
+        plan.assigned(shard)  # a number that the plan does not have is told before anything starts
     return work(run, [shard], logged=False).status

@@ -9,13 +9,15 @@ from typing import Any
 from rich.console import Console
 
 from vlaeval_hpc.cli.progress import Progress
+from vlaeval_hpc.cli.tracking import track
 from vlaeval_hpc.errors import ConfigurationError, InfrastructureError
 from vlaeval_hpc.launch import graph
 from vlaeval_hpc.launch.evaluation import Evaluation
+from vlaeval_hpc.launch.folder import open_leases
 from vlaeval_hpc.launch.jobs import Submission, read_submissions
 from vlaeval_hpc.launch.local import LocalCluster
-from vlaeval_hpc.results.export import write_merged
-from vlaeval_hpc.results.rundir import is_open_run, merge_run
+from vlaeval_hpc.results.export import merge_into_files
+from vlaeval_hpc.results.rundir import is_open_run
 from vlaeval_hpc.results.table import print_merged
 from vlaeval_hpc.run.coverage import open_shards
 from vlaeval_hpc.run.lock import break_locks_of_jobs
@@ -28,8 +30,8 @@ def run_here(evaluation: Evaluation, console: Console, again: str) -> dict[str, 
         _work_here(evaluation, console)
     except InfrastructureError as error:
         stopped = error  # what was finished until now is shown all the same
-    merged = merge_run(evaluation.run)
-    write_merged(evaluation.run, merged)
+    merged = merge_into_files(evaluation.run)
+    track(evaluation.run, merged, console)
     print_merged(console, merged)
     say(console, f"results in {evaluation.run.root}")
     if is_open_run(merged):
@@ -50,6 +52,7 @@ def submit(evaluation: Evaluation, console: Console) -> Submission | None:
         return None
     nodes = graph.build_graph(config, run, shards)
     graph.check(config, run, nodes)
+    open_leases(run, plan)
     run.stop.unlink(missing_ok=True)
     for path in [*run.server.glob("rendezvous-*.json"), run.server / "jobs-asked.json", run.idle]:
         if evaluation.remote is None:
@@ -104,6 +107,7 @@ def _work_here(evaluation: Evaluation, console: Console) -> None:
         say(console, f"{where}: all were finished before")
         return
     say(console, f"{where}, {len(shards)} shards, in {run.root}")
+    open_leases(run, plan)
     cluster = LocalCluster(evaluation.config, run, plan.shards, evaluation.runtimes)
     begin = time.monotonic()
     try:

@@ -6,6 +6,7 @@ import math
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import pairwise
@@ -14,9 +15,10 @@ from typing import Any
 from urllib.parse import unquote
 
 from vlaeval_hpc.config.schema import Config
+from vlaeval_hpc.config.vla_eval import with_vla_eval
 from vlaeval_hpc.errors import ConfigurationError, VlaevalError, unknown
 
-GROUPS = ("model", "benchmark", "cluster", "container", "pairing")
+GROUPS = ("model", "benchmark", "cluster", "container", "pairing", "tracking")
 
 
 def conf_folder() -> Path:
@@ -39,6 +41,8 @@ def for_each(overrides: list[str], job: Callable[[Config, list[str], bool], None
     from omegaconf import DictConfig
     from omegaconf.errors import OmegaConfBaseException
 
+    from vlaeval_hpc.config.sweep import resolved
+
     failed: list[Exception] = []
     composing = True
 
@@ -54,7 +58,12 @@ def for_each(overrides: list[str], job: Callable[[Config, list[str], bool], None
     # Hydra then lets exceptions through, instead of printing them and ending the process.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     before = sys.argv
-    sys.argv = ["vlaeval_hpc", *_options_first(with_server(overrides))]
+    words = resolved(with_server(overrides))
+    # Where Hydra notes what it sweeps over: a sweep's folder tells more.
+    scratch = tempfile.TemporaryDirectory(prefix="vlaeval_hpc-", ignore_cleanup_errors=True)
+    if {"-m", "--multirun"} & set(words):
+        words = [*words, f"hydra.sweep.dir='{scratch.name}'"]
+    sys.argv = ["vlaeval_hpc", *_options_first(words)]
     try:
         hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")(task)()
         if failed:
@@ -67,6 +76,7 @@ def for_each(overrides: list[str], job: Callable[[Config, list[str], bool], None
         raise explained(error, overrides) from error
     finally:
         sys.argv = before
+        scratch.cleanup()
 
 
 def _options_first(words: list[str]) -> list[str]:
@@ -105,6 +115,7 @@ def checked(composed: Any) -> Config:
     )
     found = OmegaConf.to_object(merged)
     assert isinstance(found, Config)
+    found.benchmark = with_vla_eval(found.benchmark)
     for key, value in _flat(asdict(found)):
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigurationError(f"{key}={value}: a finite number is needed; a word is quoted: {key}='\"{value}\"'")

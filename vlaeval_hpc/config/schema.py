@@ -40,8 +40,8 @@ class ModelConfig:
     chunk_size: int | None = None
     action_ensemble: str = "newest"
     ema_alpha: float = 0.5
-    max_batch_size: int = 1
-    max_wait_time: float = 0.01
+    max_batch_size: int | None = 1
+    max_wait_time: float | None = None
     replicas: int = 1
 
 
@@ -98,6 +98,24 @@ class ServerConfig:
 
 
 @dataclass
+class TrackingConfig:
+    """An experiment tracker that every merge is told to; offline: into files beside the run."""
+
+    name: str = "none"
+    project: str = "vlaeval_hpc"
+    entity: str | None = None
+    uri: str | None = None
+    offline: bool = True
+
+
+@dataclass
+class SweepConfig:
+    """Of a sweep alone. stop never: every point runs all its episodes; early: one that is clearly worse is stopped."""
+
+    stop: str = "never"
+
+
+@dataclass
 class Config:
     """One evaluation."""
 
@@ -105,6 +123,9 @@ class Config:
     benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     server: ServerConfig = field(default_factory=ServerConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
     results: str = "results"
     run: str | None = None
     submit: bool = True
+    sharding: str = "static"

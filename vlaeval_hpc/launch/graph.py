@@ -82,7 +82,7 @@ def submit(config: Config, run: RunDirectory, nodes: Sequence[Node]) -> Submissi
     jobs: list[Job] = []
     try:
         for node in nodes:
-            jobs.append(_submit_one(config, run, node, jobs))
+            jobs.append(submit_job(config, run, node, jobs))
             record(run, [*earlier, Submission(jobs)])
     except BaseException:
         slurm.cancel([job.id for job in reversed(jobs)])
@@ -98,13 +98,14 @@ def submit_server(config: Config, run: RunDirectory) -> Job:
     """
     *earlier, latest = read_submissions(run)
     node = next(n for n in build_graph(config, run, [0]) if n.kind == "server")
-    job = _submit_one(config, run, node, [])
+    job = submit_job(config, run, node, [])
     others = [j for j in latest.jobs if j.kind != "server"]
     record(run, [*earlier, Submission([job, *others], latest.submitted_at)])
     return job
 
 
-def _submit_one(config: Config, run: RunDirectory, node: Node, before: Sequence[Job]) -> Job:
+def submit_job(config: Config, run: RunDirectory, node: Node, before: Sequence[Job]) -> Job:
+    """Submit one; `before` are the jobs that it may wait for. Raises ConfigurationError with what sbatch says."""
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
     dependency = _dependency(node, before)
@@ -128,7 +129,8 @@ def active(submissions: Sequence[Submission]) -> dict[str, str]:
 def cancel(submissions: Sequence[Submission]) -> list[str]:
     """Cancel every job of a run, the merge first: it would start when the shards end. The ids that were still there."""
     still = {task.partition("_")[0] for task in active(submissions)}
-    order = [i for kind in ("merge", "shards", "server") for s in submissions for i in s.ids(kind) if i in still]
+    kinds = ("sweep", "merge", "shards", "server")
+    order = [i for kind in kinds for s in submissions for i in s.ids(kind) if i in still]
     slurm.cancel(order)
     return order
 
@@ -144,7 +146,7 @@ def _dependency(node: Node, jobs: Sequence[Job]) -> str:
 
 def _parameters(cluster: ClusterConfig, kind: str) -> dict[str, Any]:
     """sbatch options of a job, by their long names. Raises ConfigurationError for a value that is none."""
-    own = {"server": cluster.server, "shards": cluster.shard, "merge": cluster.merge}[kind]
+    own = {"server": cluster.server, "shards": cluster.shard, "merge": cluster.merge, "sweep": cluster.merge}[kind]
     found = {}
     for key, value in {**cluster.sbatch, **{k: v for k, v in own.items() if v is not None}}.items():
         if isinstance(value, (dict, list)):
@@ -171,6 +173,7 @@ def _executor(config: Config, run: RunDirectory, node: Node, dependency: str) ->
         array_parallelism=parallel or max(1, len(node.calls)),
         stderr_to_stdout=True,
         use_srun=False,
+        setup=["trap '' USR2"],  # a warning that comes before Python takes it must not end the job
         wckey=None,
         dependency=dependency or None,
         additional_parameters=_parameters(config.cluster, node.kind),

@@ -14,11 +14,14 @@ from vlaeval_hpc.launch.cache import digest
 from vlaeval_hpc.run.plan import Item, Plan
 from vlaeval_hpc.wire.specs import Spec, misfits
 
+SHARDINGS = ("static", "elastic")
 Description = Mapping[str, Any]
 
 
 def check_numbers(config: Config) -> None:
     """Raises ConfigurationError for a number that makes no sense, before anything is prepared."""
+    if config.sharding not in SHARDINGS:
+        raise unknown("sharding", config.sharding, SHARDINGS)
     for key, value, least in (
         ("cluster.shards", config.cluster.shards, 1),
         ("benchmark.episodes_per_task", config.benchmark.episodes_per_task, 1),
@@ -79,6 +82,7 @@ def make_plan(config: Config, benchmark: Description, policy: Description | None
         run=digest([section, _policy_identity(config, policy)]),
         name=_file_name(chosen.name, chosen.params),
         shards=min(config.cluster.shards, len(items)),
+        sharding=config.sharding,
         items=items,
         tasks=tasks,
         benchmark={**section, "metrics": benchmark["metrics"], "hang_timeout": chosen.hang_timeout},
@@ -94,7 +98,7 @@ def run_name(config: Config, plan: Plan) -> str:
     if config.model.checkpoint is not None:
         model += "-" + _short(str(config.model.checkpoint))
     identity = digest([plan.run, [i._asdict() for i in plan.items]])[:8]
-    return _safe(f"{model}_{plan.name}_{identity}")
+    return safe_name(f"{model}_{plan.name}_{identity}")
 
 
 def _short(checkpoint: str) -> str:
@@ -136,8 +140,9 @@ def _policy_identity(config: Config, policy: Description | None) -> dict[str, An
 def _file_name(name: str, params: Mapping[str, Any]) -> str:
     """What starts the shard files' names: the benchmark, and the suite where it has several."""
     suite = str(params.get("suite") or name)
-    return _safe(suite if suite.startswith(name) else f"{name}_{suite}")
+    return safe_name(suite if suite.startswith(name) else f"{name}_{suite}")
 
 
-def _safe(name: str) -> str:
+def safe_name(name: str) -> str:
+    """The name with what a file's name should not hold as underscores."""
     return re.sub(r"[^\w.-]", "_", name)

@@ -9,15 +9,26 @@ import math
 from pathlib import Path
 from typing import Any
 
+from vlaeval_hpc.results.episodetable import write_episodes
 from vlaeval_hpc.results.merge import Merged
+from vlaeval_hpc.results.rundir import merge_settled
 from vlaeval_hpc.run.directory import RunDirectory
 from vlaeval_hpc.run.files import write_atomic
 
 
-def write_merged(run: RunDirectory, merged: Merged) -> None:
-    """Replace the run's merged.json and merged.csv. Raises InfrastructureError where they cannot be written."""
-    write_json_file(run.merged, merged)
+def merge_into_files(run: RunDirectory) -> Merged:
+    """Merge a run and replace its merged.csv, episodes.parquet, merged.json and report.html.
+
+    Raises ConfigurationError as merge_run does, InfrastructureError where they cannot be written.
+    """
+    from vlaeval_hpc.results.pages.run import write_run_page
+
+    merged, plan, standing = merge_settled(run)
     write_csv_file(run.merged_csv, merged)
+    write_episodes(run, plan, standing.values())
+    write_json_file(run.merged, merged)
+    write_run_page(run, merged)
+    return merged
 
 
 def write_json_file(path: Path, merged: Merged) -> None:

@@ -21,7 +21,6 @@ from vlaeval_hpc.run.result import episode_row, is_open, settle
 Standing = Mapping[tuple[str, int], Episode]
 
 
-@uncollected()
 def merge_run(directory: RunDirectory) -> Merged:
     """Merge what the shards of a run have finished so far, whatever their number; depends on no shard having ended.
 
@@ -30,13 +29,19 @@ def merge_run(directory: RunDirectory) -> Merged:
     `partial` where anything is missing. Records that are of another run, not in the plan, or unreadable are not used,
     and are named in `problems`. Raises ConfigurationError where there is no plan that can be read.
     """
+    return merge_settled(directory)[0]
+
+
+@uncollected()
+def merge_settled(directory: RunDirectory) -> tuple[Merged, Plan, Standing]:
+    """The same, the plan, and the records behind it: a merged result does not tell who ran an episode, and when."""
     plan = Plan.load(directory.plan)
     problems: list[str] = []
     standing = settle(_usable(directory, plan, problems))
     tasks: dict[str, list[Episode]] = {}
     for task, number in sorted(standing):
         tasks.setdefault(task, []).append(episode_row(standing[task, number]))
-    return {
+    merged = {
         **head(plan.name, "sync"),
         "run": plan.run,
         **_measured_by(directory, plan),
@@ -46,6 +51,7 @@ def merge_run(directory: RunDirectory) -> Merged:
         **summarise(tasks, plan.benchmark["metrics"], problems),
         "config": plan.config,
     }
+    return merged, plan, standing
 
 
 def current_merge(directory: RunDirectory) -> Merged:

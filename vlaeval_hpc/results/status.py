@@ -15,7 +15,7 @@ from typing import Any
 from vlaeval_hpc.results.records import sources
 from vlaeval_hpc.results.tally import Tally, tally
 from vlaeval_hpc.run.directory import RunDirectory
-from vlaeval_hpc.run.journal import Episode
+from vlaeval_hpc.run.journal import Episode, read_journal
 from vlaeval_hpc.run.lock import SILENCE
 from vlaeval_hpc.run.plan import Plan
 from vlaeval_hpc.run.rendezvous import Rendezvous
@@ -26,7 +26,8 @@ STATES = ("running", "stalled", "waiting", "done")
 
 @dataclasses.dataclass(frozen=True)
 class ShardStatus:
-    """One shard of the plan; its episodes are counted whichever process finished them.
+    """One shard of the plan; a static one's episodes are counted whichever process finished them, an elastic one has
+    those that it ran.
 
     `rate` in episodes a second, since this process began.
 
@@ -85,12 +86,12 @@ def read_status(directory: RunDirectory) -> RunStatus:
     """Read the run directory. Raises ConfigurationError where there is no plan that can be read."""
     plan = Plan.load(directory.plan)
     problems: list[str] = []
-    counts = _counts(directory, plan, problems)
+    counts, completed = _counts(directory, plan, problems)
     listing = {entry.name: entry for entry in os.scandir(directory.shards)} if directory.shards.is_dir() else {}
     now = _file_system_time(directory.shards)
     shards = [_shard(directory, plan, shard, counts[shard], listing, now) for shard in range(plan.shards)]
     states = Counter(s.state for s in shards)
-    total, completed = len(plan.items), sum(s.completed for s in shards)
+    total = len(plan.items)
     rate = sum(s.rate or 0.0 for s in shards if s.state == "running") or None
     return RunStatus(
         run=plan.run,
@@ -120,9 +121,31 @@ def _servers(directory: RunDirectory, now: float) -> list[ServerStatus]:
     return found
 
 
-def _counts(directory: RunDirectory, plan: Plan, problems: list[str]) -> list[Tally]:
-    """What is finished of each shard's items, whoever finished it."""
-    return _tallied(directory, plan) or _settled(directory, plan, problems)
+def _counts(directory: RunDirectory, plan: Plan, problems: list[str]) -> tuple[list[Tally], int]:
+    """What is finished, of each shard's items by whomever, or by each elastic shard; and of all."""
+    if plan.sharding == "static":
+        counts = _tallied(directory, plan) or _settled(directory, plan, problems)
+        return counts, sum(count.completed for count in counts)
+    return _shared(directory, plan, problems)
+
+
+def _shared(directory: RunDirectory, plan: Plan, problems: list[str]) -> tuple[list[Tally], int]:
+    index = {(task, episode): number for number, (task, episode, _) in enumerate(plan.items)}
+    numbers = {directory.shard(plan.name, shard, plan.shards).journal: shard for shard in range(plan.shards)}
+    completed, errors, successes = ([0] * (plan.shards + 1) for _ in Tally._fields)  # the last: of other splits
+    seen = set()
+    for path in directory.journals():
+        shard = numbers.get(path, plan.shards)
+        found = read_journal(path, plan.run)
+        problems += found.problems
+        for key, episode in settle(e for e in found.episodes if (e["task"], e["episode_id"]) in index).items():
+            if key in seen and episode.get("failure_reason"):
+                continue
+            completed[shard] += key not in seen
+            seen.add(key)
+            errors[shard] += bool(episode.get("failure_reason"))
+            successes[shard] += bool(episode["metrics"].get("success"))
+    return list(map(Tally, completed, errors, successes))[:-1], len(seen)
 
 
 def _tallied(directory: RunDirectory, plan: Plan) -> list[Tally] | None:
@@ -170,19 +193,22 @@ def _slim(
 
 
 def _size(plan: Plan, shard: int) -> int:
+    """The items of a static shard."""
     return len(range(shard, len(plan.items), plan.shards))
 
 
 def _shard(
     directory: RunDirectory, plan: Plan, shard: int, count: Tally, listing: Mapping[str, os.DirEntry[str]], now: float
 ) -> ShardStatus:
-    files, total = directory.shard(plan.name, shard, plan.shards), _size(plan, shard)
+    files = directory.shard(plan.name, shard, plan.shards)
+    elastic = plan.sharding == "elastic"
+    total = count.completed if elastic else _size(plan, shard)
     locked = _age(listing, files.lock, now)
     reported = _age(listing, files.progress, now)
     ages = [age for age in (locked, reported) if age is not None]
     if locked is not None and min(ages) < SILENCE:
         state = "running"
-    elif count.completed == total:
+    elif files.result.name in listing if elastic else count.completed == total:
         state = "done"
     else:
         state = "waiting" if locked is None else "stalled"

@@ -1,4 +1,4 @@
-"""Merged results as tables: a run by task, a sweep by point."""
+"""A merged result as a table, by task."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ PROBLEMS_SHOWN = 10
 
 Summary = dict[str, Any]  # a task of a merged result, or the whole of it
 Column = tuple[str, Callable[[Summary], str]]
-Point = tuple[str, Merged | None, Exception | None]  # a sweep's overrides, and what became of them
 
 
 def print_merged(console: Console, merged: Merged) -> None:
@@ -24,28 +23,12 @@ def print_merged(console: Console, merged: Merged) -> None:
     print_lines(console, remarks(merged))
 
 
-def print_sweep(console: Console, points: Sequence[Point]) -> None:
-    """Print a row a point: its overrides, the total of its result, and whether it is partial or failed."""
-    print_grid(console, sweep_grid(points))
-
-
 def merged_grid(merged: Merged) -> Grid:
     """The table by task; means with 95 % intervals, and where there are errors the rate without them."""
-    columns = _columns([merged])
+    columns = _columns(merged)
     rows = [[task["task"], *(cell(task) for _, cell in columns)] for task in merged["tasks"]]
     rows.append(["total", *(cell(merged) for _, cell in columns)])
     return Grid(["task", *(name for name, _ in columns)], rows, left=frozenset(["task"]), footer=1)
-
-
-def sweep_grid(points: Sequence[Point]) -> Grid:
-    """The table by point; cells of what a point does not have are empty."""
-    columns = _columns([merged for _, merged, _ in points if merged is not None])
-    rows = []
-    for label, merged, error in points:
-        cells = [cell(merged) if merged is not None else "" for _, cell in columns]
-        remark = str(error) if error is not None else "PARTIAL" if merged and merged.get("partial") else ""
-        rows.append([label, *cells, remark])
-    return Grid(["overrides", *(name for name, _ in columns), ""], rows, left=frozenset(["overrides", ""]))
 
 
 def remarks(merged: Merged) -> list[str]:
@@ -71,13 +54,13 @@ def percent(rate: float, interval: Sequence[float] | None) -> str:
     return f"{100 * rate:.1f} %" + (f" [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]" if interval else "")
 
 
-def _columns(results: Sequence[Merged]) -> list[Column]:
+def _columns(merged: Merged) -> list[Column]:
     columns: list[Column] = [("episodes", lambda s: str(s["num_episodes"]))]
-    names = {f"{how}_{key}": None for merged in results for key, how in merged.get("metric_keys", {}).items()}
+    names = [f"{how}_{key}" for key, how in merged.get("metric_keys", {}).items()]
     for name in sorted(names, key=lambda n: n != "mean_success"):
         if name == "mean_success":
             columns.append(("success [95 %]", _cell(name, percent)))
-            if any(merged["num_errors"] for merged in results):
+            if merged["num_errors"]:
                 columns.append(("completed only [95 %]", _cell("mean_success_completed", percent)))
         else:
             heading = name.replace("_", " ", 1) + (" [95 %]" if name.startswith("mean_") else "")

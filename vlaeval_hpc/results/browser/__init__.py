@@ -1,0 +1,1 @@
+"""The browser of a results root, in a terminal."""

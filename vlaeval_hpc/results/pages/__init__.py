@@ -1,0 +1,1 @@
+"""Pages of HTML: a run, a sweep, a results root."""

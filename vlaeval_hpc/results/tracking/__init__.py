@@ -1,0 +1,1 @@
+"""Merged results in experiment trackers; a file each."""
