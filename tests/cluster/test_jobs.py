@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.conftest import SHARED, Cluster
-from tests.toys import merged, outcomes
+from tests.toys import journal, merged, outcomes
 
 SLURM = (
     "cluster=slurm",
@@ -125,6 +125,21 @@ def test_a_shard_that_dies_is_not_missed(cluster: Cluster, folder: Path, expecte
     cluster.wait_for_jobs(run)
     result = merged(folder, "a")
     assert outcomes(result) == expected and "partial" not in result
+
+
+def test_a_sick_node_is_left_and_excluded(cluster: Cluster, folder: Path, expected: Outcomes) -> None:
+    """The first task's shard gives up; those that wait go elsewhere, and do its work."""
+    submit(cluster, folder, "+benchmark.params.sick=[cpu01]", "cluster.array_parallelism=1")
+    run = folder / "results" / "a"
+    cluster.wait_for_jobs(run)
+    assert outcomes(merged(folder, "a")) == expected
+    (decision,) = json.loads((run / "decisions.json").read_text())
+    assert decision["decision"] == "node cpu01 is excluded" and "simulator_start" in decision["why"]
+    found = journal(folder, "a")
+    assert {e["host"] for e in found if "failure_reason" in e} == {"cpu01"}
+    assert len([e for e in found if e["host"] == "cpu01"]) == 3  # no other task came to that node
+    again = submit(cluster, folder, "+benchmark.params.sick=[cpu01]", "benchmark.episodes_per_task=4", "--dry-run")
+    assert "#SBATCH --exclude=cpu01" in again.stdout
 
 
 def test_a_time_limit_sends_a_shard_back_into_the_queue(cluster: Cluster, folder: Path) -> None:

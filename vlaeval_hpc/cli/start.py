@@ -16,6 +16,7 @@ from vlaeval_hpc.launch.evaluation import Evaluation
 from vlaeval_hpc.launch.folder import open_leases
 from vlaeval_hpc.launch.jobs import Submission, read_submissions
 from vlaeval_hpc.launch.local import LocalCluster
+from vlaeval_hpc.launch.nodes import decide, sick_nodes
 from vlaeval_hpc.results.export import merge_into_files
 from vlaeval_hpc.results.rundir import is_open_run
 from vlaeval_hpc.results.table import print_merged
@@ -62,6 +63,9 @@ def submit(evaluation: Evaluation, console: Console) -> Submission | None:
         run.shard(plan.name, shard, plan.shards).result.unlink(missing_ok=True)
     submission = graph.submit(config, run, nodes)
     say(console, f"{where}, {len(shards)} shards, in {run.root}")
+    for node, why in sick_nodes(run).items():
+        say(console, f"without node {node}: the first episodes of a shard failed there ({why}); see {run.decisions}")
+        decide(run, f"node {node} is excluded", f"the first episodes of a shard failed: {why}")
     told = [f"{job.kind} {job.id}" + (f" ({len(job.members)} tasks)" if len(job.members) > 1 else "")
             for job in submission.jobs]  # fmt: skip
     say(console, f"submitted: {', '.join(told)}")

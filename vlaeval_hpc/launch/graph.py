@@ -14,6 +14,7 @@ from vlaeval_hpc.errors import ConfigurationError
 from vlaeval_hpc.launch import slurm
 from vlaeval_hpc.launch.filesystem import check_shared
 from vlaeval_hpc.launch.jobs import Job, Submission, read_submissions, record
+from vlaeval_hpc.launch.nodes import excluded
 from vlaeval_hpc.launch.tasks import MergeTask, ServerTask, ShardsTask
 from vlaeval_hpc.run.directory import RunDirectory
 
@@ -144,7 +145,7 @@ def _dependency(node: Node, jobs: Sequence[Job]) -> str:
     return "?".join(f"{how}:{i}" for i in ids) if how == "after" else f"{how}:{':'.join(ids)}"
 
 
-def _parameters(cluster: ClusterConfig, kind: str) -> dict[str, Any]:
+def _parameters(cluster: ClusterConfig, run: RunDirectory, kind: str) -> dict[str, Any]:
     """sbatch options of a job, by their long names. Raises ConfigurationError for a value that is none."""
     own = {"server": cluster.server, "shards": cluster.shard, "merge": cluster.merge, "sweep": cluster.merge}[kind]
     found = {}
@@ -153,6 +154,8 @@ def _parameters(cluster: ClusterConfig, kind: str) -> dict[str, Any]:
             raise ConfigurationError(f"cluster: {key}={value}: valid: one value, as sbatch takes it")
         if value is not None and value is not False:
             found[key.replace("_", "-")] = value
+    if kind == "shards" and (nodes := excluded(run, found.get("exclude"))):
+        found["exclude"] = nodes
     return found
 
 
@@ -176,7 +179,7 @@ def _executor(config: Config, run: RunDirectory, node: Node, dependency: str) ->
         setup=["trap '' USR2"],  # a warning that comes before Python takes it must not end the job
         wckey=None,
         dependency=dependency or None,
-        additional_parameters=_parameters(config.cluster, node.kind),
+        additional_parameters=_parameters(config.cluster, run, node.kind),
     )
     return executor
 

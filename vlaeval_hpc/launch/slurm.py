@@ -46,6 +46,17 @@ def cancel_pending(ids: Sequence[str]) -> None:
         raise InfrastructureError(f"scancel: {_reason(done)}")
 
 
+def exclude_pending(ids: Sequence[str], nodes: str) -> None:
+    """Keep what of these jobs and arrays has not begun off these nodes. Raises InfrastructureError."""
+    for one in ids:
+        done = _run(["scontrol", "update", f"JobId={one}", f"ExcNodeList={nodes}"])
+        # Of an array those tasks are changed that wait; Slurm complains of the others.
+        if done.returncode and not re.search(
+            r"Invalid job id|no longer pending|already (finished|running)", done.stderr
+        ):
+            raise InfrastructureError(f"scontrol update {one}: {_reason(done)}")
+
+
 @contextlib.contextmanager
 def outside_of_any_job() -> Iterator[None]:
     """Without the variables of the job that we may be in, an `salloc` or a shard: sbatch would hand them down, and the

@@ -15,13 +15,16 @@ from vlaeval_hpc.errors import InfrastructureError
 from vlaeval_hpc.launch import slurm
 from vlaeval_hpc.launch.jobs import read_submissions
 from vlaeval_hpc.launch.machine import in_turn, share, usable_cpus, usable_gpus
+from vlaeval_hpc.launch.nodes import decide, excluded, sick_nodes
 from vlaeval_hpc.launch.process import Outcome, supervise
 from vlaeval_hpc.launch.roles import server_process, shard_process
 from vlaeval_hpc.launch.runtime import known_runtime
 from vlaeval_hpc.launch.watch import ServerWatch
 from vlaeval_hpc.run.directory import RunDirectory
+from vlaeval_hpc.run.job import node_name
 from vlaeval_hpc.run.plan import Plan
 
+SICK = 76  # exit status of a shard on whose node nothing works
 LONGEST_GRACE = 3600.0  # seconds; by then Slurm has ended a job that it preempts
 
 
@@ -81,8 +84,10 @@ class ShardsTask:
         """Work; back into the queue when the time is up before the work is."""
         run = RunDirectory(self.run)
         outcome = work(run, self.shards)
+        if outcome.status == SICK:
+            _leave_out_this_node(run)
         _cancel_needless(run)
-        _leave(run, outcome, go_on=outcome.status != 0)
+        _leave(run, outcome, go_on=outcome.status not in (0, SICK))
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,20 @@ class MergeTask:
             )
         if done.returncode:
             sys.exit(done.returncode)
+
+
+def _leave_out_this_node(run: RunDirectory) -> None:
+    """Nothing works here: no shard of this run that still waits shall come."""
+    nodes = sick_nodes(run)
+    config = from_yaml(run.config)
+    own = config.cluster.shard.get("exclude") or config.cluster.sbatch.get("exclude")
+    try:
+        node = node_name()
+        if decide(run, f"node {node} is excluded", f"the first episodes of a shard failed: {nodes.get(node)}"):
+            ids = [i for s in read_submissions(run)[-1:] for i in s.ids("shards")]
+            slurm.exclude_pending(ids, excluded(run, own) or node)
+    except InfrastructureError as error:
+        print(f"warning: {error}", flush=True)
 
 
 def _cancel_needless(run: RunDirectory) -> None:

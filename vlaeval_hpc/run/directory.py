@@ -19,6 +19,7 @@ class RunDirectory:
         self.server = self.root / "server"
         self.shards = self.root / "shards"
         self.leases = self.root / "leases"
+        self.decisions = self.root / "decisions.json"
         self.logs = self.root / "logs"
         self.merged = self.root / "merged.json"
         self.merged_csv = self.root / "merged.csv"
@@ -73,3 +74,4 @@ class ShardFiles:
         self.progress = folder / (stem + ".progress")
         self.lock = folder / (stem + ".lock")
         self.result = folder / (stem + ".json")
+        self.sick = folder / (stem + ".sick")

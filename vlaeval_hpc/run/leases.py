@@ -277,7 +277,7 @@ class Leases:
                 stolen = [] if mine or not steal else left[len(left) - len(left) // 2 :]
             else:
                 owner = None
-                stolen = [i for i in left if not self._leave_to_others(address, failed.get(i, {}))]
+                stolen = [i for i in left if not self._leave_to_others(address, failed.get(i, {}), steal)]
             rest = [i for i in left if i not in stolen]
             if rest:
                 kept.append(Part(owner, rest, {i: failed[i] for i in rest if i in failed}))
@@ -308,9 +308,13 @@ class Leases:
             self._accounts[shard] = self._now(), account
         return account
 
-    def _leave_to_others(self, address: Address, tried: Tried) -> bool:
-        """Whether an item failed on this node, and others may have it for a while."""
-        if not any(self._me.node in nodes for nodes in tried.values()) or not self._nodes - {self._me.node}:
+    def _leave_to_others(self, address: Address, tried: Tried, last: bool) -> bool:
+        """Whether an item failed on this node: others may have it for a while, or as long as there is more to do."""
+        if not any(self._me.node in nodes for nodes in tried.values()):
+            return False
+        if not last:
+            return True
+        if not self._nodes - {self._me.node}:
             return False
         return self._now() - self._declined.setdefault(address, self._now()) < ELSEWHERE
 

@@ -106,6 +106,8 @@ class Shard:
             count += 1
             failed += episode.get("failure_reason") in RETRIED
             if count == failed == SICK_AFTER:
+                sign = {"node": node_name(), "why": episode["failure_reason"], "job": job_name(), "at": time.time()}
+                self._patiently(partial(write_json, self._files.sick, sign))
                 raise SickNode(
                     f"shard {self._shard}: its first {SICK_AFTER} episodes all failed"
                     f" ({episode['failure_reason']}): {node_name()} looks sick; see {self._files.journal}"
