@@ -142,6 +142,22 @@ def test_a_sick_node_is_left_and_excluded(cluster: Cluster, folder: Path, expect
     assert "#SBATCH --exclude=cpu01" in again.stdout
 
 
+def test_scaled_while_it_runs(cluster: Cluster, folder: Path, expected: Outcomes) -> None:
+    submit(cluster, folder, "cluster.shards=1", "benchmark.params.pace=0.8")
+    run = folder / "results" / "a"
+    cluster.wait(lambda: list((run / "shards").glob("*.lock")), 90, "the shard")
+    more = cluster.vlaeval(folder, "scale", "results/a", "3")
+    assert more.returncode == 0 and more.stdout == "submitted 2 shards: 1, 2\n", more.stdout + more.stderr
+    cluster.wait(lambda: len(list((run / "shards").glob("*.lock"))) == 3, 90, "three shards")
+    fewer = cluster.vlaeval(folder, "scale", "results/a", "2")
+    assert fewer.returncode == 0 and fewer.stdout == "cancelled 1 shards: 2\n", fewer.stdout + fewer.stderr
+    cluster.wait_for_jobs(run)
+    assert outcomes(merged(folder, "a")) == expected
+    assert len({e["shard"] for e in journal(folder, "a")}) > 1
+    late = cluster.vlaeval(folder, "scale", "results/a", "5")
+    assert late.returncode == 2 and "resume RUN cluster.shards=N" in late.stderr
+
+
 def test_a_time_limit_sends_a_shard_back_into_the_queue(cluster: Cluster, folder: Path) -> None:
     """The warning comes 90 s before the limit by default; here at once, again and again, until all is done."""
     slow = ("benchmark.params.pace=3.5", "cluster.shards=1", "benchmark.tasks=[task-0]")

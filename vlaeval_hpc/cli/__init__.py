@@ -22,7 +22,7 @@ Evaluate policies on simulation benchmarks.
 
   python -m vlaeval_hpc [run] [key=value ...]        evaluate one policy on one benchmark
   python -m vlaeval_hpc ... key=a,b,c -m             a sweep: one run a point, one table at the end
-  python -m vlaeval_hpc status|logs|cancel|resume    a run that is under way
+  python -m vlaeval_hpc status|logs|scale|cancel|resume  a run under way
   python -m vlaeval_hpc prepare|serve|shard|merge    its parts, by hand
   python -m vlaeval_hpc compare RUN RUN...           who is better, and how sure that is
   python -m vlaeval_hpc browse|report|query          all results: in a terminal, as pages, in SQL
@@ -117,6 +117,15 @@ Cancel all jobs of a run: the merge, the shards, the server. What is finished st
 
 Example
   python -m vlaeval_hpc cancel results/bc-3000_metaworld_bc5_1f2e3d4c
+"""
+
+_SCALE = """\
+Bring a run on Slurm to so many shards while it goes on (sharding=elastic).
+
+  python -m vlaeval_hpc scale RUN N
+
+Examples
+  python -m vlaeval_hpc scale results/bc-3000_metaworld_bc5_1f2e3d4c 64
 """
 
 _RESUME = """\
@@ -272,6 +281,7 @@ VERBS = {
     "prepare": Verb("prepare", _PREPARE),
     "logs": Verb("logs", _LOGS),
     "cancel": Verb("cancel", _CANCEL),
+    "scale": Verb("scale", _SCALE),
     "resume": Verb("resume", _RESUME),
     "compare": Verb("compare", _COMPARE),
     "watch": Verb("watch", _WATCH),

@@ -46,6 +46,13 @@ def cancel_pending(ids: Sequence[str]) -> None:
         raise InfrastructureError(f"scancel: {_reason(done)}")
 
 
+def depend(one: str, dependency: str) -> None:
+    """Give a job that waits another dependency. Raises InfrastructureError."""
+    done = _run(["scontrol", "update", f"JobId={one}", f"Dependency={dependency}"])
+    if done.returncode:
+        raise InfrastructureError(f"scontrol update {one}: {_reason(done)}")
+
+
 def exclude_pending(ids: Sequence[str], nodes: str) -> None:
     """Keep what of these jobs and arrays has not begun off these nodes. Raises InfrastructureError."""
     for one in ids:

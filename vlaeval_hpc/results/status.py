@@ -89,7 +89,7 @@ def read_status(directory: RunDirectory) -> RunStatus:
     counts, completed = _counts(directory, plan, problems)
     listing = {entry.name: entry for entry in os.scandir(directory.shards)} if directory.shards.is_dir() else {}
     now = _file_system_time(directory.shards)
-    shards = [_shard(directory, plan, shard, counts[shard], listing, now) for shard in range(plan.shards)]
+    shards = [_shard(directory, plan, shard, count, listing, now) for shard, count in enumerate(counts)]
     states = Counter(s.state for s in shards)
     total = len(plan.items)
     rate = sum(s.rate or 0.0 for s in shards if s.state == "running") or None
@@ -131,11 +131,12 @@ def _counts(directory: RunDirectory, plan: Plan, problems: list[str]) -> tuple[l
 
 def _shared(directory: RunDirectory, plan: Plan, problems: list[str]) -> tuple[list[Tally], int]:
     index = {(task, episode): number for number, (task, episode, _) in enumerate(plan.items)}
-    numbers = {directory.shard(plan.name, shard, plan.shards).journal: shard for shard in range(plan.shards)}
-    completed, errors, successes = ([0] * (plan.shards + 1) for _ in Tally._fields)  # the last: of other splits
+    shards = max([plan.shards - 1, *directory.shard_numbers(plan.name, plan.shards)]) + 1  # it may have been scaled
+    numbers = {directory.shard(plan.name, shard, plan.shards).journal: shard for shard in range(shards)}
+    completed, errors, successes = ([0] * (shards + 1) for _ in Tally._fields)  # the last: of other splits
     seen = set()
     for path in directory.journals():
-        shard = numbers.get(path, plan.shards)
+        shard = numbers.get(path, shards)
         found = read_journal(path, plan.run)
         problems += found.problems
         for key, episode in settle(e for e in found.episodes if (e["task"], e["episode_id"]) in index).items():

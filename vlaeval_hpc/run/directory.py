@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
-from typing import Iterator, Union
+from typing import Iterator, List, Union
 
 
 class RunDirectory:
@@ -59,6 +60,11 @@ class RunDirectory:
             return len(wanted.intersection(os.listdir(str(self.shards))))
         except OSError:
             return 0
+
+    def shard_numbers(self, name: str, shards: int) -> List[int]:
+        """The shards of this split that have a journal."""
+        pattern = re.compile(re.escape(name) + r"_shard(\d+)of" + str(shards) + r"\.jsonl")
+        return [int(found[1]) for found in (pattern.fullmatch(p.name) for p in self.journals()) if found]
 
     def journals(self) -> Iterator[Path]:
         """Every journal, of this or any earlier number of shards, in a stable order."""
