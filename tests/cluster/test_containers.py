@@ -127,6 +127,8 @@ def test_the_time_limits_warning_reaches_the_worker_inside(cluster: Cluster, fol
     log = (folder / "results" / "a" / "logs" / "shard-0.log").read_text()
     assert "SIGUSR2: leaving" in log and log.count("] task-0 episode") == 3, log  # nothing was run twice
     assert "must be installed" not in log, log  # Python's complaint when its container's file system is gone
+    jobs = "".join(p.read_text() for p in (folder / "results" / "a" / "jobs").glob("*_log.out"))
+    assert "back into the queue (1 of 10 times)" in jobs
 
 
 def test_killed_here_and_taken_up_again(cluster: Cluster, folder: Path, worker_image: str) -> None:

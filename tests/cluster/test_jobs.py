@@ -158,20 +158,6 @@ def test_scaled_while_it_runs(cluster: Cluster, folder: Path, expected: Outcomes
     assert late.returncode == 2 and "resume RUN cluster.shards=N" in late.stderr
 
 
-def test_a_time_limit_sends_a_shard_back_into_the_queue(cluster: Cluster, folder: Path) -> None:
-    """The warning comes 90 s before the limit by default; here at once, again and again, until all is done."""
-    slow = ("benchmark.params.pace=3.5", "cluster.shards=1", "benchmark.tasks=[task-0]")
-    limit = ("cluster.shard.time='2:00'", "+cluster.shard.signal='B:USR2@75'")
-    submit(cluster, folder, *slow, *limit, "benchmark.episodes_per_task=3")
-    run = folder / "results" / "a"
-    cluster.wait_for_jobs(run, 400)
-    assert len(keys(folder)) == len(set(keys(folder))) == 3
-    assert "partial" not in merged(folder, "a")
-    log = "".join(p.read_text() for p in (run / "jobs").glob("*_log.out"))
-    assert "back into the queue (1 of 10 times)" in log
-    assert "SIGUSR2: leaving" in (run / "logs" / "shard-0.log").read_text()
-
-
 def test_a_preempted_shard_goes_on_where_it_was(cluster: Cluster, folder: Path, expected: Outcomes) -> None:
     low = ("cluster.shard.partition=preempt", "+cluster.shard.nodelist=cpu04")
     submit(cluster, folder, "benchmark.params.pace=1.5", *low)
