@@ -174,8 +174,8 @@ def patiently(action: Callable[[], Any], limit: float, wait: Callable[[float], N
         try:
             return action()
         except InfrastructureError as error:
-            if time.monotonic() + pause > deadline:
-                raise
+            if type(error) is not InfrastructureError or time.monotonic() + pause > deadline:
+                raise  # the narrower kinds, as to be asked to leave, are not the file system's
             print(f"warning: {error}: again in {pause:.0f} s", flush=True)
         wait(pause)
         pause = min(30.0, pause * 2)
