@@ -77,8 +77,8 @@ def test_three_jobs_and_the_prompt_is_back(cluster: Cluster, folder: Path, expec
     assert "--gres=gpu:1" in (run / server["script"]).read_text()
     cluster.wait_for_jobs(run)
     assert outcomes(merged(folder, "a")) == expected
-    state = cluster.output(f"sacct -X -n -P -o state -j {server['id']},{merge['id']}").split()
-    assert state == ["COMPLETED", "COMPLETED"]
+    ask = f"sacct -X -n -P -o state -j {server['id']},{merge['id']}"  # the accounting lags behind
+    cluster.wait(lambda: cluster.output(ask).split() == ["COMPLETED", "COMPLETED"], 30, "two completed jobs")
     assert "total" in (run / "logs" / "merge.log").read_text()
     token = json.loads((run / "server" / "rendezvous-0.json").read_text())["token"]
     assert (run / "server" / "rendezvous-0.json").stat().st_mode & 0o777 == 0o600

@@ -49,7 +49,8 @@ def test_a_job_after_all_merges_writes_the_sweep(cluster: Cluster, folder: Path)
     assert [p["n"] for p in result["points"]] == [0, 6, 6]
     assert result["neighbours"][0]["from"] == "step-20" and len(result["letters"]) == 2
     assert "to finish step-7: python -m vlaeval_hpc resume" in (root / "sweep.log").read_text()
-    assert cluster.output(f"sacct -X -n -P -o state -j {job['id']}") == "COMPLETED"
+    ask = f"sacct -X -n -P -o state -j {job['id']}"
+    cluster.wait(lambda: cluster.output(ask) == "COMPLETED", 30, "the sweep's job in the accounting")
 
     cluster.output("echo 3 > ckpt/step-7", folder)
     done = cluster.vlaeval(folder, "resume", "results/sweeps/s")
