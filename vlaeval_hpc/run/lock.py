@@ -139,7 +139,7 @@ def break_locks_of_jobs(folder: Path, jobs: Container[str]) -> None:
 
 def is_gone(owner: Dict[str, Any]) -> bool:
     """Whether an owner was a process of this host that is not there any more; False for one of another host."""
-    return _place(owner) == _place(identity()) and _process_start(int(owner["pid"])) != owner.get("started")
+    return _is_here(owner) and not _runs(owner)
 
 
 def identity() -> Dict[str, Any]:
@@ -163,11 +163,19 @@ def _place(owner: Dict[str, Any]) -> Tuple[Any, Any, Any]:
 def _alive(path: Path, owner: Dict[str, Any]) -> bool:
     if owner.get("job") and owner["job"] == job_name() and owner.get("restarts") != job_restarts():
         return False  # an earlier start of this very job: Slurm ends one before it begins the next
-    if _place(owner) == (socket.gethostname(), _boot(), _namespace()):
-        pid = owner.get("pid")
-        # Pids come round again: the same number with another start time is another process.
-        return isinstance(pid, int) and _process_start(pid) is not None and _process_start(pid) == owner.get("started")
-    return _age(path) < SILENCE
+    return _runs(owner) if _is_here(owner) else _age(path) < SILENCE
+
+
+def _is_here(owner: Dict[str, Any]) -> bool:
+    """Whether an owner's pid means something to us."""
+    return _place(owner) == (socket.gethostname(), _boot(), _namespace())
+
+
+def _runs(owner: Dict[str, Any]) -> bool:
+    pid = owner.get("pid")
+    started = _process_start(pid) if isinstance(pid, int) else None
+    # Pids come round again: the same number with another start time is another process.
+    return started is not None and started == owner.get("started")
 
 
 def _age(path: Path) -> float:

@@ -16,7 +16,7 @@ from vlaeval_hpc.run.job import job_name, node_name
 from vlaeval_hpc.run.journal import Episode, Journal
 from vlaeval_hpc.run.lock import HEARTBEAT, Lock
 from vlaeval_hpc.run.plan import Item, Plan
-from vlaeval_hpc.run.result import RETRIED, is_open, shard_result
+from vlaeval_hpc.run.result import RETRIED, shard_result
 from vlaeval_hpc.worker.supervisor import Supervisor
 from vlaeval_hpc.worker.work import ElasticWork, StaticWork, patiently
 
@@ -83,7 +83,9 @@ class Shard:
             finally:
                 journal.close()
                 self._supervisor.end()
-            result = shard_result(self._plan, self._shard, self._work.settled(), self._supervisor.server_info)
+            result = shard_result(
+                self._plan, self._shard, self._work.settled(self._plan.items), self._supervisor.server_info
+            )
             self._patiently(lambda: write_json(self._files.result, result))
             self._files.progress.unlink(missing_ok=True)
 
@@ -156,11 +158,10 @@ class Shard:
         if not soon and time.monotonic() - self._progress_at < self._progress_every:
             return
         self._progress_at = time.monotonic()
-        settled = self._work.settled()
         progress = {
-            "completed": sum(1 for e in settled if not is_open(e)),
+            "completed": self._work.completed,
             "total": self._work.total,
-            "errors": sum(1 for e in settled if e.get("failure_reason")),
+            "errors": self._work.errors,
             "ran": self._ran,
             "began_at": round(self._began, 3),
             "phase": phase,
@@ -178,7 +179,7 @@ class Shard:
 
     def _say(self, item: Item, episode: Episode) -> None:
         outcome = episode.get("failure_reason") or ", ".join(f"{k}={v}" for k, v in episode["metrics"].items())
-        done = sum(1 for e in self._work.settled() if not is_open(e))
-        line = f"[{done}/{self._work.total}] {item.task} episode {item.episode}: {outcome} (steps={episode['steps']})"
+        done = f"{self._work.completed}/{self._work.total}"
+        line = f"[{done}] {item.task} episode {item.episode}: {outcome} (steps={episode['steps']})"
         detail = episode.get("failure_detail", "").strip().splitlines()
         print(f"{line}: {detail[-1]}" if detail else line, flush=True)

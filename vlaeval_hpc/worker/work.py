@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any, Callable, Dict, List, Optional, Set, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Optional, Set, Tuple
 
 from vlaeval_hpc.errors import InfrastructureError
 from vlaeval_hpc.run.chunks import Table
@@ -23,13 +23,40 @@ STANDBY_SHARDS = 50  # of a large run; the others leave
 PAUSE, LONGEST_PAUSE = 2.0, 20.0  # seconds between two looks for work
 
 
-class StaticWork:
+class Records:
+    """What a shard has in its journal: the standing record of each episode."""
+
+    def __init__(self) -> None:
+        self._records: Dict[Tuple[str, int], List[Episode]] = {}
+        self._settled: Dict[Tuple[str, int], Episode] = {}
+
+    def note(self, episode: Episode) -> None:
+        """An episode is in the journal."""
+        key = (episode["task"], episode["episode_id"])
+        self._records.setdefault(key, []).append(episode)
+        self._settled[key] = settle(self._records[key])[key]
+
+    @property
+    def completed(self) -> int:
+        """Episodes that need no further try."""
+        return sum(1 for e in self._settled.values() if not is_open(e))
+
+    @property
+    def errors(self) -> int:
+        """Episodes whose standing record is a failure."""
+        return sum(1 for e in self._settled.values() if e.get("failure_reason"))
+
+    def settled(self, items: Iterable[Item]) -> List[Episode]:
+        """The standing records of those of `items` that have one, in their order."""
+        return [self._settled[item.key] for item in items if item.key in self._settled]
+
+
+class StaticWork(Records):
     """The items of a static shard that no journal has finished; what failed is tried again after the rest."""
 
     def __init__(self, run: RunDirectory, plan: Plan, shard: int, files: ShardFiles) -> None:
+        super().__init__()
         self._items = plan.assigned(shard)
-        self._records: Dict[Tuple[str, int], List[Episode]] = {}
-        self._settled: Dict[Tuple[str, int], Episode] = {}
         mine = {i.key for i in self._items}
         same_split = f"of{plan.shards}.jsonl"
         for path in run.journals():
@@ -50,30 +77,20 @@ class StaticWork:
             self._turn = [i for i in self._items if i.key not in self._settled or is_open(self._settled[i.key])]
         return self._turn.pop(0) if self._turn else None
 
-    def note(self, episode: Episode) -> None:
-        """An episode is in the journal."""
-        key = (episode["task"], episode["episode_id"])
-        self._records.setdefault(key, []).append(episode)
-        self._settled[key] = settle(self._records[key])[key]
 
-    def settled(self) -> List[Episode]:
-        """The standing records of this shard's items, in order."""
-        return [self._settled[i.key] for i in self._items if i.key in self._settled]
-
-
-class ElasticWork:
+class ElasticWork(Records):
     """Leases, one after the other. `wait` is called for the seconds in which there is nothing to do."""
 
     def __init__(
         self, run: RunDirectory, plan: Plan, shard: int, files: ShardFiles, lock: Lock, wait: Callable[[float], None]
     ) -> None:
+        super().__init__()
         self._run = run
         self._plan = plan
         self._files = files
         self._wait = wait
         self._standby = shard < STANDBY_SHARDS
         self._index = {item.key: n for n, item in enumerate(plan.items)}
-        self._records: Dict[Tuple[str, int], List[Episode]] = {}
         self._mine = Account(set(), {})
         for episode in _read(files.journal, plan.run):
             self.note(episode)
@@ -113,15 +130,10 @@ class ElasticWork:
 
     def note(self, episode: Episode) -> None:
         """An episode is in the journal."""
+        super().note(episode)
         key = (episode["task"], episode["episode_id"])
-        self._records.setdefault(key, []).append(episode)
         if key in self._index:
             _enter(self._mine, self._index[key], episode)
-
-    def settled(self) -> List[Episode]:
-        """The standing records of what this shard has run, in the plan's order."""
-        found = settle(e for episodes in self._records.values() for e in episodes)
-        return [found[item.key] for item in self._plan.items if item.key in found]
 
     def _lives(self, owner: Owner) -> bool:
         name = f"shards/{owner.shard}.lock"
