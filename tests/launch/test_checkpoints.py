@@ -14,16 +14,15 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.launch.hub import Hub, serving
-from vlaeval_hpc.errors import ConfigurationError
-from vlaeval_hpc.launch.checkpoints import Checkpoint, known_checkpoint, ready_checkpoint
+from vlaeval_hpc.launch.checkpoints import Checkpoint, ready_checkpoint
 
 ASK = """
 import json, sys
 from vlaeval_hpc.errors import ConfigurationError
-from vlaeval_hpc.launch.checkpoints import known_checkpoint, ready_checkpoint
+from vlaeval_hpc.launch.checkpoints import ready_checkpoint
 said = []
 try:
-    found = ready_checkpoint(sys.argv[2], said.append) if sys.argv[1] == "ready" else known_checkpoint(sys.argv[2])
+    found = ready_checkpoint(sys.argv[1], said.append)
     print(json.dumps({"checkpoint": found, "said": said}))
 except ConfigurationError as error:
     print(json.dumps({"error": str(error), "said": said}))
@@ -49,13 +48,13 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def ask(hub: Hub, cache: Path, tmp_path: Path) -> Ask:
-    """Asks for a checkpoint in a fresh process; how="known" without network."""
+    """Asks for a checkpoint in a fresh process."""
 
-    def ask(checkpoint: str, how: str = "ready", **variables: str) -> dict[str, Any]:
+    def ask(checkpoint: str, **variables: str) -> dict[str, Any]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
         ours = {"PYTHONPATH": str(ROOT), "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "NO_PROXY": "*"}
         done = subprocess.run(
-            [sys.executable, "-c", ASK, how, checkpoint],
+            [sys.executable, "-c", ASK, checkpoint],
             env={**kept, **ours, **variables},
             capture_output=True,
             text=True,
@@ -84,7 +83,7 @@ def test_downloaded_once_then_without_network(hub: Hub, ask: Ask) -> None:
     hub.asked.clear()
     assert ask("hf://lab/tiny") == {"checkpoint": [value, source, revision], "said": []}
     assert len([line for line in hub.asked if "lab/tiny" in line]) == 1, hub.asked
-    assert ask("hf://lab/tiny", "known", HF_ENDPOINT=NOWHERE)["checkpoint"] == first["checkpoint"]
+    assert ask("hf://lab/tiny", HF_ENDPOINT=NOWHERE)["checkpoint"] == first["checkpoint"]
 
 
 @pytest.mark.parametrize("offline", [{"HF_ENDPOINT": NOWHERE}, {"HF_HUB_OFFLINE": "1"}], ids=str)
@@ -106,7 +105,7 @@ def test_a_branch_that_moved_is_downloaded_anew_and_a_commit_stays(hub: Hub, ask
     new = ask("hf://lab/tiny")["checkpoint"]
     assert new[2] == after != before and contents(new[0]) == {"config.json": b"new"}
     assert ask(f"hf://lab/tiny@{before}", HF_ENDPOINT=NOWHERE)["checkpoint"][0] == old[0]
-    assert ask("hf://lab/tiny", "known")["checkpoint"][2] == after
+    assert ask("hf://lab/tiny", HF_ENDPOINT=NOWHERE)["checkpoint"][2] == after
 
 
 def test_of_a_path_nothing_else_is_fetched(hub: Hub, ask: Ask) -> None:
@@ -116,7 +115,7 @@ def test_of_a_path_nothing_else_is_fetched(hub: Hub, ask: Ask) -> None:
     assert not any("steps/200" in line for line in hub.asked)
     file = ask("hf://lab/tiny@refs/pr/1/steps/200/model.bin")["checkpoint"][0]
     assert Path(file).read_bytes() == FILES["steps/200/model.bin"]
-    assert ask("hf://lab/tiny@refs/pr/1/steps/200/model.bin", "known")["checkpoint"][0] == file
+    assert ask("hf://lab/tiny@refs/pr/1/steps/200/model.bin", HF_ENDPOINT=NOWHERE)["checkpoint"][0] == file
     error = ask("hf://lab/tiny@refs/pr/1/steps/300")["error"]
     assert "no 'steps/300'" in error and "config.json, steps" in error
 
@@ -154,7 +153,7 @@ def test_a_download_that_breaks_off_leaves_nothing_half_done_and_goes_on(hub: Hu
     hub.broken = "z.bin"
     error = ask("hf://lab/tiny")["error"]
     assert "model.checkpoint=hf://lab/tiny: the download broke off" in error
-    assert "prepare" in ask("hf://lab/tiny", "known")["error"]
+    assert "not downloaded before" in ask("hf://lab/tiny", HF_ENDPOINT=NOWHERE)["error"]
     hub.broken = None
     hub.asked.clear()
     value = ask("hf://lab/tiny")["checkpoint"][0]
@@ -179,12 +178,10 @@ def test_a_path_that_is_there_becomes_absolute(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "a b").mkdir()
     (tmp_path / "300").touch()
-    for ready in (known_checkpoint, lambda checkpoint: ready_checkpoint(checkpoint, pytest.fail)):
-        assert ready("a b") == ready("~/a b") == Checkpoint(str(tmp_path / "a b"))
-        for other in ("300", 300, None, "lerobot/act", "/no/such", ["a b"], "", 0.5):
-            assert ready(other) == Checkpoint(other)
 
+    def ready(checkpoint: Any) -> Checkpoint:
+        return ready_checkpoint(checkpoint, pytest.fail)
 
-def test_known_tells_how_to_get_it(cache: Path) -> None:
-    with pytest.raises(ConfigurationError, match="model.checkpoint=hf://lab/tiny: not downloaded yet: .*prepare"):
-        known_checkpoint("hf://lab/tiny")
+    assert ready("a b") == ready("~/a b") == Checkpoint(str(tmp_path / "a b"))
+    for other in ("300", 300, None, "lerobot/act", "/no/such", ["a b"], "", 0.5):
+        assert ready(other) == Checkpoint(other)

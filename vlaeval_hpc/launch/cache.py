@@ -1,4 +1,4 @@
-"""The user's cache folder: environments and descriptions, by content."""
+"""The user's cache folder: environments, images, checkpoints, descriptions and what is known of results."""
 
 from __future__ import annotations
 

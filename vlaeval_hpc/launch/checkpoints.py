@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
-from filelock import SoftFileLock, Timeout
-
 from vlaeval_hpc.errors import ConfigurationError
 from vlaeval_hpc.launch.cache import cache_folder, digest
+from vlaeval_hpc.launch.once import making
 from vlaeval_hpc.run.files import write_atomic
 
 HUB = "hf://"
@@ -98,20 +97,6 @@ def ready_checkpoint(checkpoint: Any, say: Callable[[str], None]) -> Checkpoint:
     return reference.checkpoint(commit)
 
 
-def known_checkpoint(checkpoint: Any) -> Checkpoint:
-    """The checkpoint, without network. Raises ConfigurationError where it was never downloaded."""
-    reference = _parse(checkpoint)
-    if reference is None:
-        return _on_disk(checkpoint)
-    commit = _known_commit(reference)
-    if commit is None:
-        raise ConfigurationError(
-            f"model.checkpoint={checkpoint}: not downloaded yet:"
-            " `python -m vlaeval_hpc prepare ...` does it, where there is network"
-        )
-    return reference.checkpoint(commit)
-
-
 def _on_disk(checkpoint: Any) -> Checkpoint:
     """A path that is there becomes absolute; a number is a training step and any other name is the policy's to read."""
     if isinstance(checkpoint, str) and checkpoint and not checkpoint.isdecimal():
@@ -177,24 +162,12 @@ def _look_up(reference: _Reference) -> tuple[str, list[str]]:
 def _download_alone(reference: _Reference, commit: str, files: list[str], say: Callable[[str], None]) -> None:
     """Download, unless another process does: then wait for it."""
     folder = reference.folder(commit)
-    folder.parent.mkdir(parents=True, exist_ok=True)
     # Ours around huggingface_hub's own locks, which are flocks: those are absent or local to the node on many file
     # systems.
-    lock = SoftFileLock(f"{folder}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        say(f"{lock.lock_file} is held: waiting for another process that downloads {reference.source}")
-        try:
-            lock.acquire(timeout=WAIT_TIMEOUT, poll_interval=1.0)
-        except Timeout:
-            raise ConfigurationError(f"{lock.lock_file} is held for hours: remove it if nobody downloads") from None
-    try:
+    with making(folder, WAIT_TIMEOUT, say):
         if not folder.is_dir():
             say(f"downloading {reference.source} (once), {len(files)} files: {folder}")
             _download(reference, commit, files, folder)
-    finally:
-        lock.release()
 
 
 def _download(reference: _Reference, commit: str, files: list[str], folder: Path) -> None:

@@ -12,11 +12,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from filelock import SoftFileLock, Timeout
-
 from vlaeval_hpc.config.schema import EnvironmentConfig
 from vlaeval_hpc.errors import ConfigurationError, unknown
 from vlaeval_hpc.launch.cache import cache_folder, digest
+from vlaeval_hpc.launch.once import making
 
 KINDS = ("host", "venv", "image")
 WIRE = ("numpy", "msgpack>=1.0.5", "websockets>=13", "pillow")
@@ -36,15 +35,10 @@ def interpreter(environment: EnvironmentConfig, name: str, say: Callable[[str], 
     if python.exists():
         return python
     folder = environment_folder(environment, name)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    # Soft: a file made with O_EXCL, since the cache may lie on NFS or Lustre. Whoever waits finds the work done.
-    try:
-        with SoftFileLock(f"{folder}.lock", timeout=BUILD_TIMEOUT):
-            if not _ready(folder).exists():
-                say(f"preparing the environment of {name} (once): {folder}")
-                _build(environment, folder, name)
-    except Timeout:
-        raise ConfigurationError(f"{folder}.lock is held for over an hour: remove it if nobody builds") from None
+    with making(folder, BUILD_TIMEOUT, say):
+        if not _ready(folder).exists():
+            say(f"preparing the environment of {name} (once): {folder}")
+            _build(environment, folder, name)
     return folder / "bin" / "python"
 
 

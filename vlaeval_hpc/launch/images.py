@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
-from filelock import SoftFileLock, Timeout
-
 from vlaeval_hpc.errors import ConfigurationError, InfrastructureError
 from vlaeval_hpc.launch import apptainer
 from vlaeval_hpc.launch.cache import cache_folder, digest
+from vlaeval_hpc.launch.once import making
 from vlaeval_hpc.run.files import write_atomic, write_json
 
 DOCKER = "docker://"
@@ -148,18 +147,7 @@ def _place(what: str, wanted: str) -> Path:
 def _make_alone(image: Image, make: Callable[[Path, Path], None], what: str, say: Callable[[str], None]) -> None:
     """Make the file, unless another process does: then wait for it."""
     path = image.path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Soft: a file made with O_EXCL, since the cache may lie on NFS or Lustre.
-    lock = SoftFileLock(f"{path}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        say(f"{lock.lock_file} is held: waiting for another process that makes {path.name}")
-        try:
-            lock.acquire(timeout=WAIT_TIMEOUT, poll_interval=1.0)
-        except Timeout:
-            raise ConfigurationError(f"{lock.lock_file} is held for hours: remove it if nobody builds") from None
-    try:
+    with making(path, WAIT_TIMEOUT, say):
         if path.exists():
             return
         say(f"{what}: {path}")
@@ -179,8 +167,6 @@ def _make_alone(image: Image, make: Callable[[Path, Path], None], what: str, say
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
-    finally:
-        lock.release()
 
 
 def _definition(source: str) -> Path:
