@@ -26,6 +26,7 @@ Evaluate policies on simulation benchmarks.
   python -m vlaeval_hpc prepare|serve|shard|merge    its parts, by hand
   python -m vlaeval_hpc compare RUN RUN...           who is better, and how sure that is
   python -m vlaeval_hpc browse|report|query          all results: in a terminal, as pages, in SQL
+  python -m vlaeval_hpc check                        whether an adapter keeps what it promises
   python -m vlaeval_hpc doctor                       what is missing here; each verb has its --help
 
 Examples
@@ -152,6 +153,23 @@ missing. Nothing is changed or submitted. Exit status 1 where there is a problem
 Examples
   python -m vlaeval_hpc doctor --results /scratch/me/results
   srun --partition gpu --gres gpu:1 python -m vlaeval_hpc doctor
+"""
+
+_CHECK = """\
+Check whether a benchmark's and a policy's adapter keep what they promise, in their environments:
+equal episodes in every process, after every other, however often they are looked at; actions that
+do not depend on who else is asked about; what the specs say. Also speed and memory.
+
+  python -m vlaeval_hpc check [model=...] benchmark=... [key=value ...] [--steps N] [--json]
+
+  --steps N    of random actions in an episode (default: 24)
+  --json       for a script: [{name, state, found}]
+
+Without model= the benchmark alone. Exit status 1 where a check failed.
+
+Examples
+  python -m vlaeval_hpc check benchmark=libero
+  python -m vlaeval_hpc check model=bc benchmark=metaworld
 """
 
 _LOGS = """\
@@ -287,6 +305,7 @@ VERBS = {
     "watch": Verb("watch", _WATCH),
     "reproduce": Verb("reproduce", _REPRODUCE),
     "doctor": Verb("doctor", _DOCTOR),
+    "check": Verb("check", _CHECK),
     "browse": Verb("browse", _BROWSE),
     "query": Verb("query", _QUERY),
     "report": Verb("report", _REPORT),

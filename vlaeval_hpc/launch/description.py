@@ -7,7 +7,7 @@ import json
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -39,13 +39,25 @@ def describe_benchmark(benchmark: BenchmarkConfig, runtime: Runtime) -> dict[str
 class Described:
     """A process in a runtime that answers what its policies or benchmarks are; started at the first question.
 
-    Answers are not kept: a checkpoint's content may change under its name. `with` ends it.
+    `verb` check: what they do (launch.conformance), with `variables`, and `nv` as Runtime.command has it. Answers are
+    not kept: a checkpoint's content may change under its name. `with` ends it.
     """
 
-    def __init__(self, runtime: Runtime, module: str, kind: str) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        module: str,
+        kind: str,
+        verb: str = "describe",
+        variables: Mapping[str, str] | None = None,
+        nv: bool = False,
+    ) -> None:
         self._runtime = runtime
         self._module = module
         self._kind = kind
+        self._verb = verb
+        self._variables = variables
+        self._nv = nv
         self._scratch = Path(tempfile.mkdtemp(prefix="vlaeval_hpc-"))
         self._process: subprocess.Popen[str] | None = None
 
@@ -88,8 +100,8 @@ class Described:
         self._errors = self._scratch / "stderr"
         with self._errors.open("wb") as stream:
             self._process = subprocess.Popen(
-                self._runtime.command(self._module, ["describe"], scratch=self._scratch, binds=binds),
-                env=self._runtime.variables(),
+                self._runtime.command(self._module, [self._verb], scratch=self._scratch, binds=binds, nv=self._nv),
+                env=self._runtime.variables(self._variables),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stream,

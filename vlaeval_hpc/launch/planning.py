@@ -60,7 +60,7 @@ def make_plan(config: Config, benchmark: Description, policy: Description | None
     Raises ConfigurationError for tasks that the benchmark does not have.
     """
     chosen = config.benchmark
-    tasks = _chosen_tasks(config, benchmark["tasks"])
+    tasks = chosen_tasks(config, benchmark["tasks"])
     episodes = chosen.episodes_per_task or benchmark["episodes_per_task"]
     most = benchmark["max_episodes"]
     if most is not None and episodes > most:
@@ -107,7 +107,8 @@ def _short(checkpoint: str) -> str:
     return path.parent.name if re.match(r"[0-9a-f]{40}", path.name) else path.name.removesuffix(".npz")
 
 
-def _chosen_tasks(config: Config, tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def chosen_tasks(config: Config, tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those that the config names. Raises ConfigurationError for one that the benchmark does not have."""
     wanted = config.benchmark.tasks
     if wanted is not None:
         names = {str(t["name"]) for t in tasks}

@@ -1,7 +1,8 @@
 """Start a server: `serving RUN [--replica N]` for a run, `serving -` with {model, server} as JSON on standard input.
 
 `serving describe` answers, a line of JSON for each on standard input, what a policy gives and takes, without loading
-it. The user's verbs are in vlaeval_hpc.cli; this is what they start in the policy's environment.
+it, and `serving check` what one that is loaded does (serving.conformance). The user's verbs are in vlaeval_hpc.cli; this
+is what they start in the policy's environment.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from vlaeval_hpc.run.plan import Plan
 from vlaeval_hpc.run.questions import answer_questions
 from vlaeval_hpc.run.rendezvous import Rendezvous
 from vlaeval_hpc.run.target import build
+from vlaeval_hpc.serving import conformance
 from vlaeval_hpc.serving.chunks import ActionQueue
 from vlaeval_hpc.serving.server import Place, PolicyServer
 
@@ -34,7 +36,7 @@ from vlaeval_hpc.serving.server import Place, PolicyServer
 def main() -> int:
     """Exit status 0 after a quiet end, 2 for a bad configuration, 1 otherwise."""
     parser = argparse.ArgumentParser(prog="vlaeval_hpc.serving")
-    parser.add_argument("run", help="a run directory, '-' or 'describe' (JSON on standard input)")
+    parser.add_argument("run", help="a run directory, '-', 'describe' or 'check' (JSON on standard input)")
     parser.add_argument("--replica", type=int, default=0)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
@@ -42,6 +44,8 @@ def main() -> int:
     try:
         if arguments.run == "describe":
             answer_questions(lambda question: describe(question["model"]))
+        elif arguments.run == "check":
+            answer_questions(lambda question: conformance.answer(question, make_policy(question["model"])))
         elif arguments.run == "-":
             spec = json.load(sys.stdin)
             _serve(spec["model"], spec["server"], Place(host=spec["server"]["host"], port=spec["server"]["port"]))

@@ -1,7 +1,7 @@
 """Start a shard: `python .../vlaeval_hpc/bootstrap.py vlaeval_hpc.worker RUN --shard-id N`.
 
 `worker describe` answers, a line of JSON for each on standard input, what a benchmark has and takes: tasks, specs,
-metrics, step limit.
+metrics, step limit. `worker check` answers what its episodes are (worker.conformance).
 """
 
 from __future__ import annotations
@@ -21,12 +21,17 @@ from vlaeval_hpc.worker.shard import Shard
 def main() -> int:
     """Exit status 0 when every item is finished, 2 for a bad configuration, 75 and above where work is left open."""
     parser = argparse.ArgumentParser(prog="vlaeval_hpc.worker")
-    parser.add_argument("run", help="a run directory, or 'describe' (JSON on standard input)")
+    parser.add_argument("run", help="a run directory, or 'describe' or 'check' (JSON on standard input)")
     parser.add_argument("--shard-id", type=int, default=0)
     arguments = parser.parse_args()
     try:
         if arguments.run == "describe":
             answer_questions(_description)
+            return 0
+        if arguments.run == "check":
+            from vlaeval_hpc.worker import conformance
+
+            answer_questions(conformance.answer)
             return 0
         lifeline.hold()
         Shard(RunDirectory(arguments.run), arguments.shard_id).work()
