@@ -2,8 +2,10 @@
 
     python scripts/train_bc.py --out vlaeval_hpc/policies/bc_checkpoints
     python scripts/train_bc.py --out vlaeval_hpc/policies/bc_checkpoints --evaluate 20
+    python scripts/train_bc.py --out runs/x/checkpoints --episodes 10 --steps 0,300,1000
 
-Runs in the environment of the benchmark `metaworld`. The same machine gives the same bits, however many cores it has.
+Runs in the environment of the benchmark `metaworld`. The same machine gives the same bits, however many cores it has. A
+checkpoint is there whole or not at all.
 """
 
 from __future__ import annotations
@@ -41,8 +43,8 @@ TRAINING_SEED = -1  # evaluations count their seeds from 0, so that no start is 
 EVALUATION_SEED = 0
 
 
-def demonstrate(task: str) -> tuple[Array, Array]:
-    """(n, 39) states met and (n, 4) actions that the expert would take there, from EPISODES starts.
+def demonstrate(task: str, episodes: int) -> tuple[Array, Array]:
+    """(n, 39) states met and (n, 4) actions that the expert would take there, from so many starts.
 
     Three episodes in four act with noise, so that the states show how to recover; the expert's action is the label.
     Each goes on for some steps after its success, or the policy would stall where success begins.
@@ -52,14 +54,15 @@ def demonstrate(task: str) -> tuple[Array, Array]:
     benchmark = MetaWorld(seed=TRAINING_SEED)
     benchmark.select(["state"])
     states, labels = [], []
-    for episode in range(EPISODES):
+    for episode in range(episodes):
         noise = np.random.default_rng(episode)
         expert = ENV_POLICY_MAP[task]()
         benchmark.reset({"name": task, "instruction": INSTRUCTIONS[task]}, episode)
         left = benchmark.max_steps
         while left:
             state = benchmark.observe()["states"]
-            label = np.clip(expert.get_action(state), -1, 1)
+            # A copy: the expert of door-open writes into the state that it is given.
+            label = np.clip(expert.get_action(state.copy()), -1, 1)
             states.append(state)
             labels.append(label)
             won = benchmark.step(label + NOISE[episode % len(NOISE)] * noise.standard_normal(ACTION_DIM))
@@ -99,17 +102,22 @@ def gradients(network: Network, features: Array, labels: Array) -> list[Array]:
     return found
 
 
-def train(network: Network, shown: list[tuple[Array, Array]], random: np.random.Generator, out: Path) -> None:
-    """Adam (arXiv:1412.6980) on features and labels by task; writes the running average at each of STEPS."""
+def train(
+    network: Network, shown: list[tuple[Array, Array]], random: np.random.Generator, out: Path, steps: tuple[int, ...]
+) -> None:
+    """Adam (arXiv:1412.6980) on features and labels by task; writes the running average at each of `steps`."""
     averaged = copy.deepcopy(network)
     numbers, averages = ([array for layer in n.layers for array in layer] for n in (network, averaged))
     first, second = ([np.zeros_like(array) for array in numbers] for _ in range(2))
     lengths = np.array([len(features) for features, _ in shown])
     starts = np.cumsum(lengths) - lengths
     features, labels = (np.concatenate(arrays) for arrays in zip(*shown, strict=True))
-    for step in range(STEPS[-1] + 1):
-        if step in STEPS:
-            averaged.save(out / f"step-{step:06d}.npz")
+    for step in range(max(steps) + 1):
+        if step in steps:
+            path = out / f"step-{step:06d}.npz"
+            hidden = path.with_name(f".{path.name}")
+            averaged.save(hidden)
+            hidden.replace(path)
         # The tasks in equal parts: reach is the shortest, and forgives the least error.
         task = random.integers(len(shown), size=BATCH)
         rows = starts[task] + random.integers(lengths[task])
@@ -147,7 +155,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoints")
     parser.add_argument("--evaluate", type=int, metavar="EPISODES", help="score the first EPISODES of each task")
+    parser.add_argument("--episodes", type=int, default=EPISODES, help="demonstrations of each task (%(default)s)")
+    parser.add_argument("--steps", default=",".join(map(str, STEPS)), help="when to write (%(default)s)")
     args = parser.parse_args()
+    steps = tuple(map(int, args.steps.split(",")))
     tasks = SUITES["bc5"]
     start = time.monotonic()
     with multiprocessing.get_context("spawn").Pool() as pool:
@@ -159,7 +170,7 @@ def main() -> None:
                 row = [next(won) for _ in tasks]
                 print(path.stem, *row, f"{sum(row) / len(tasks) / args.evaluate:.2f}", sep="\t")
             return
-        shown = pool.map(demonstrate, tasks, chunksize=1)
+        shown = pool.starmap(demonstrate, [(task, args.episodes) for task in tasks], chunksize=1)
     states = np.concatenate([states for states, _ in shown])
     print(f"{len(states)} transitions, {time.monotonic() - start:.0f} s", flush=True)
     random = np.random.default_rng(0)
@@ -168,8 +179,8 @@ def main() -> None:
         (network.features(met, INSTRUCTIONS[task]), labels) for task, (met, labels) in zip(tasks, shown, strict=True)
     ]
     args.out.mkdir(parents=True, exist_ok=True)
-    train(network, featured, random, args.out)
-    print(f"{len(STEPS)} checkpoints in {args.out}, {time.monotonic() - start:.0f} s")
+    train(network, featured, random, args.out, steps)
+    print(f"{len(steps)} checkpoints in {args.out}, {time.monotonic() - start:.0f} s")
 
 
 if __name__ == "__main__":

@@ -108,14 +108,14 @@ def test_a_shuffled_order_by_hand(vlaeval: Command, tmp_path: Path, served: Path
 
 
 def test_a_sweep_shows_that_training_helped(vlaeval: Command, tmp_path: Path) -> None:
-    done = vlaeval("model.checkpoint=0,3000", "benchmark.tasks=[reach-v3]", "benchmark.episodes_per_task=4", "-m")
+    done = vlaeval("model.checkpoint=0,10000", "benchmark.tasks=[reach-v3]", "benchmark.episodes_per_task=4", "-m")
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
     head = next(i for i, line in enumerate(lines) if line.startswith("model.checkpoint"))
     assert lines[head + 1].startswith("0 ") and " 0.0 %" in lines[head + 1]
-    assert lines[head + 2].startswith("3000 ") and "100.0 %" in lines[head + 2]
+    assert lines[head + 2].startswith("10000 ") and "100.0 %" in lines[head + 2]
     runs = sorted(p.name for p in (tmp_path / "results").glob("bc-*"))
-    assert [name.split("_")[0] for name in runs] == ["bc-0", "bc-3000"]
+    assert [name.split("_")[0] for name in runs] == ["bc-0", "bc-10000"]
 
 
 def test_a_server_that_is_there_already(vlaeval: Command, tmp_path: Path, expected: Outcomes) -> None:
