@@ -90,6 +90,21 @@ def test_points_that_do_not_pair_are_shown_and_not_compared(folder: SweepFolder,
     assert "not compared: x does not pair with 0: seed is 8, not 7" in found["caution"]
 
 
+def test_a_point_whose_episodes_all_broke_keeps_no_other_from_being_compared(
+    folder: SweepFolder, tmp_path: Path
+) -> None:
+    plan = made_plan(shards=1, episodes=30)
+    sick = made_run(tmp_path / "sick", plan)
+    write_journal(sick, plan, 0, [made_record(i, False, failure="simulator_crash") for i in plan.items[:6]])
+    points = folder.load()
+    points.add(Point("sick", [], None, folder.link(sick)))
+    folder.save(points)
+    found = read_sweep(folder)
+    assert found["caution"][0] == "not compared, since none of their episodes completed: sick"
+    assert list(found["letters"]) == ["0", "100", "1000", "3000"] and found["points"][-1]["letters"] == ""
+    assert (found["points"][-1]["state"], found["points"][-1]["errors"]) == ("partial", 6)
+
+
 def test_a_run_that_is_gone_waits(folder: SweepFolder, tmp_path: Path) -> None:
     (tmp_path / "r100" / "plan.json").unlink()
     assert read_sweep(folder)["points"][1]["state"] == "waiting"

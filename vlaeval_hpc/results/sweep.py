@@ -23,7 +23,7 @@ from vlaeval_hpc.errors import ConfigurationError, VlaevalError
 from vlaeval_hpc.results.comparison import Comparison, PairRow, compare
 from vlaeval_hpc.results.early import EARLY, LOOKS, flips
 from vlaeval_hpc.results.merge import Merged
-from vlaeval_hpc.results.outcomes import Outcomes, outcomes
+from vlaeval_hpc.results.outcomes import Outcomes, outcomes, values
 from vlaeval_hpc.results.rundir import current_merge, is_open_run
 from vlaeval_hpc.results.statistics.multiplicity import holm
 from vlaeval_hpc.results.statistics.sequential import clearly_worse
@@ -158,8 +158,13 @@ def read_sweep(folder: SweepFolder) -> Sweep:
     }
     measured = {p["label"]: merges[p["label"]] for p in points if p["rate"] is not None}
     if metric is not None and measured:
+        runs = [_outcomes(folder, p, measured[p.label]) for p in listed.points if p.label in measured]
+        told = [run for run in runs if values(run, metric, run.episodes).found]
+        if len(told) < len(runs):
+            names = ", ".join(run.name for run in runs if run not in told)
+            found["caution"].append(f"not compared, since none of their episodes completed: {names}")
         try:
-            _compare(found, [_outcomes(folder, p, measured[p.label]) for p in listed.points if p.label in measured])
+            _compare(found, told)
         except ConfigurationError as error:
             found["caution"].append(f"not compared: {error}")
     return found
