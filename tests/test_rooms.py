@@ -21,10 +21,11 @@ ALLOWED = {
     "serving": {"errors", "run", "wire", "policies"},
     "results": {"errors", "run"},
     "config": {"errors"},
-    "launch": {"errors", "run", "wire", "config"},
+    "launch": {"errors", "bootstrap", "run", "wire", "config"},
     "cli": {"errors", "run", "config", "launch", "results"},
+    "inprocess": {"errors", "run", "wire", "policies", "serving", "config", "launch", "results"},
     "__main__": {"cli"},
-    "__init__": set(),
+    "__init__": {"inprocess"},
 }
 ANYWHERE = {"numpy", "msgpack", "websockets"}
 INSIDE_IMAGES = ("errors", "bootstrap", "run", "wire", "worker", "benchmarks")

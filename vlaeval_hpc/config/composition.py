@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from vlaeval_hpc.config.plugins import register
 from vlaeval_hpc.config.schema import Config
 from vlaeval_hpc.config.vla_eval import with_vla_eval
 from vlaeval_hpc.errors import ConfigurationError, VlaevalError, unknown
@@ -40,9 +41,11 @@ def for_each(overrides: list[str], job: Callable[[Config, list[str], bool], None
     from hydra.types import RunMode
     from omegaconf import DictConfig
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     from vlaeval_hpc.config.sweep import resolved
 
+    register()
     failed: list[Exception] = []
     composing = True
 
@@ -68,7 +71,7 @@ def for_each(overrides: list[str], job: Callable[[Config, list[str], bool], None
         hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")(task)()
         if failed:
             raise failed[0]
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise explained(error, overrides) from error
     except ValueError as error:
         if not composing:
@@ -77,6 +80,28 @@ def for_each(overrides: list[str], job: Callable[[Config, list[str], bool], None
     finally:
         sys.argv = before
         scratch.cleanup()
+
+
+def compose(overrides: list[str]) -> Config:
+    """One config from overrides alone, whatever else this process does with Hydra. Raises ConfigurationError."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.singleton import Singleton
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    register()
+    state = Singleton.get_state()
+    try:
+        GlobalHydra.instance().clear()
+        with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+            return checked(hydra_compose("config", overrides))
+    except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
+        raise explained(error, overrides) from error
+    finally:
+        Singleton.set_state(state)
 
 
 def _options_first(words: list[str]) -> list[str]:
@@ -160,6 +185,8 @@ def explained(error: Exception, overrides: list[str]) -> ConfigurationError:
     key = re.search(r"full_key: (\S+)", text)
     if key and "not in '" in text:
         return _unknown_key(key[1], overrides)
+    if type(error).__module__.startswith("yaml"):
+        return ConfigurationError(f"not YAML: {' '.join(text.split())}")
     first = text.splitlines()[0] if text else type(error).__name__
     return ConfigurationError(f"{key[1]}: {first}" if key else " ".join(text.split()))
 
@@ -179,7 +206,8 @@ def _keys(overrides: list[str]) -> list[str]:
     from omegaconf import OmegaConf
 
     GlobalHydra.instance().clear()
-    chosen = [o for o in overrides if o.partition("=")[0] in GROUPS and "," not in o]
+    chosen = [o for o in overrides if o.startswith("hydra.searchpath=")]
+    chosen += [o for o in overrides if o.partition("=")[0] in GROUPS and "," not in o]
     for option, folder in pairwise(overrides):
         if option in ("--config-dir", "-cd"):
             chosen.append(f"hydra.searchpath=[file://{Path(folder).absolute()}]")

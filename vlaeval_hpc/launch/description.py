@@ -20,19 +20,23 @@ from vlaeval_hpc.run.files import write_json
 
 
 def describe_benchmark(benchmark: BenchmarkConfig, runtime: Runtime) -> dict[str, Any]:
-    """tasks, metrics, max_steps, episodes_per_task and specs; ours are kept in the cache: simulators import slowly."""
+    """tasks, metrics, max_steps, episodes_per_task and specs.
+
+    Those of our own benchmarks are kept in the cache, since simulators import slowly; other people's code may change.
+    """
     section = {"target": benchmark.target, "params": benchmark.params, "seed": benchmark.seed}
     where = [runtime.python, runtime.image.digest if runtime.image else None]
     kept = cache_folder() / "descriptions" / f"{benchmark.name}-{digest([section, where, _sources()])}.json"
-    try:
-        found: dict[str, Any] = json.loads(kept.read_text())
-        return found
-    except (OSError, ValueError):
-        pass
+    ours = benchmark.target.startswith("vlaeval_hpc.")
+    if ours:
+        with suppress(OSError, ValueError):
+            known: dict[str, Any] = json.loads(kept.read_text())
+            return known
     with Described(runtime, "vlaeval_hpc.worker", "benchmark") as described:
         found = described.ask({"benchmark": section})
-    kept.parent.mkdir(exist_ok=True)
-    write_json(kept, found)
+    if ours:
+        kept.parent.mkdir(exist_ok=True)
+        write_json(kept, found)
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 
@@ -110,7 +111,10 @@ class Stopped(InfrastructureError):
 
 @contextlib.contextmanager
 def _signals_interrupt() -> Iterator[None]:
-    """SIGTERM and SIGINT raise Stopped here, so that children are ended in order."""
+    """SIGTERM and SIGINT raise Stopped here, so that children are ended in order; in the main thread alone."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
     def stop(number: int, _: object) -> None:
         signal.signal(number, signal.SIG_IGN)

@@ -52,9 +52,11 @@ class Process:
         # On the node's own disk: TMPDIR is what the site says it is.
         self._scratch = self._scratch or Path(tempfile.mkdtemp(prefix="vlaeval_hpc-"))
 
+        libc = ctypes.CDLL(None)  # here: other threads may hold the loader's lock in the child for ever
+
         def in_child() -> None:
             # The kernel ends a child whose launcher was killed: nothing may run on unwatched.
-            ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+            libc.prctl(1, signal.SIGTERM)
             if os.getppid() != parent:
                 os._exit(1)
             if self.cpus:

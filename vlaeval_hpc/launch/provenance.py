@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vlaeval_hpc import __version__
+from vlaeval_hpc.config.plugins import plugins
 from vlaeval_hpc.launch.evaluation import Evaluation
 from vlaeval_hpc.launch.runtime import Runtime
 from vlaeval_hpc.run.files import SCHEMA
@@ -31,6 +32,7 @@ def provenance(command: list[str], evaluation: Evaluation) -> dict[str, Any]:
         "git": _git_state(),
         "python": sys.version.split()[0],
         "packages": {name: _version(name) for name in HOST_PACKAGES},
+        **({"plugins": {p.package: f"{p.distribution} {p.version}" for p in plugins()}} if plugins() else {}),
         "environments": {name: _environment(runtime) for name, runtime in evaluation.runtimes.items()},
         "checkpoint": evaluation.checkpoint,
         **({"checkpoint_source": evaluation.source._asdict()} if evaluation.source.source else {}),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vlaeval_hpc.bootstrap import PLUGINS
+from vlaeval_hpc.config.plugins import plugins
 from vlaeval_hpc.config.schema import EnvironmentConfig
 from vlaeval_hpc.errors import ConfigurationError
 from vlaeval_hpc.launch.apptainer import container_variables, exec_command
@@ -16,6 +19,7 @@ from vlaeval_hpc.launch.images import Image, known_image, ready_image
 
 PACKAGE = Path(__file__).resolve().parent.parent
 INSIDE = "/opt/vlaeval_hpc"  # where the package lies in a container, bound read-only
+INSIDE_PLUGINS = "/opt/vlaeval_hpc_plugins"  # and so the packages of other people, each in a folder of its name
 COMPILED = "/opt/vlaeval_hpc_compiled"
 COMPILED_BY = {"NUMBA_CACHE_DIR": f"{COMPILED}/numba", "JAX_COMPILATION_CACHE_DIR": f"{COMPILED}/jax"}
 """Where simulators that compile at run time keep what they made: an image is read-only, and LIBERO would compile for
@@ -54,18 +58,25 @@ class Runtime:
         inside = [self.python, f"{INSIDE}/bootstrap.py", module, *arguments]
         compiled = self._compiled()
         kept = [f"{compiled}:{COMPILED}"] if compiled else []
-        all_binds = [f"{PACKAGE}:{INSIDE}:ro", *kept, *dict.fromkeys(binds), *self.environment.binds]
+        others = [f"{p.folder}:{INSIDE_PLUGINS}/{p.package}:ro" for p in plugins()]
+        all_binds = [f"{PACKAGE}:{INSIDE}:ro", *others, *kept, *dict.fromkeys(binds), *self.environment.binds]
         flags = self.environment.flags
         return exec_command(self.image.path, inside, binds=all_binds, scratch=scratch, nv=nv, flags=flags)
 
     def variables(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
         """The variables of the process that `command` starts; what the config sets goes before `more`."""
-        given = dict(more or {})
+        given = {**self._plugins(), **(more or {})}
         if self.image is None:
             return {**process_environment(self.environment), **given, **self.environment.variables}
         kept = {k: os.environ[k] for k in HANDED_IN if k in os.environ}
         caches = COMPILED_BY if self._compiled() else {}
         return container_variables({**kept, **fixed_variables(), **caches, **given, **self.environment.variables})
+
+    def _plugins(self) -> dict[str, str]:
+        """What tells bootstrap.py of them."""
+        inside = self.image is not None
+        folders = {p.package: f"{INSIDE_PLUGINS}/{p.package}" if inside else str(p.folder) for p in plugins()}
+        return {PLUGINS: json.dumps(folders)} if folders else {}
 
     def _compiled(self) -> Path | None:
         """The folder for what is compiled inside; None where it cannot be written, as homes on some compute nodes."""

@@ -1,8 +1,8 @@
 """Start a server: `serving RUN [--replica N]` for a run, `serving -` with {model, server} as JSON on standard input.
 
 `serving describe` answers, a line of JSON for each on standard input, what a policy gives and takes, without loading
-it, and `serving check` what one that is loaded does (serving.conformance). The user's verbs are in vlaeval_hpc.cli; this
-is what they start in the policy's environment.
+it, and `serving check` what one that is loaded does (serving.conformance). The user's verbs are in vlaeval_hpc.cli;
+this is what they start in the policy's environment.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ import os
 import resource
 import secrets
 import socket
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -99,8 +100,9 @@ class PolicyServer:
         _raise_file_limit()
         keep_freed_memory()
         loop = asyncio.get_running_loop()
-        for number in GRACE:
-            loop.add_signal_handler(number, self._drain.begin, number)
+        if threading.current_thread() is threading.main_thread():
+            for number in GRACE:
+                loop.add_signal_handler(number, self._drain.begin, number)
         listening = await self._listen()
         batching = asyncio.create_task(self._batcher.run())
         told = asyncio.create_task(self._drain.begun.wait())

@@ -57,7 +57,7 @@ def play(benchmark: Benchmark, task: Mapping[str, Any], episode: int, steps: int
     """An episode of random actions, the same for the same task and episode.
 
     `looks`: what is seen at the start and after each `every`-th step. `ended`: the step that ended it, None where none
-    did. `result`. `faults`: where what is given is not what the specs say. `seconds`: of the reset, and on average of a
+    did. `result`. `faults`: where what is given is not what the specs say. `seconds`: of the reset, and the median of a
     step that nobody looks at, and of one with the look (None where there was none). `observations`: as they came.
     """
     began = time.perf_counter()
@@ -82,7 +82,7 @@ def play(benchmark: Benchmark, task: Mapping[str, Any], episode: int, steps: int
     result = benchmark.result()
     for kind, times in taken.items():
         if times:
-            seconds[kind] = sum(times) / len(times)
+            seconds[kind] = float(np.median(times))
     return {
         "looks": [looked(one) for one in seen],
         "ended": ended,
