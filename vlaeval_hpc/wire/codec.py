@@ -7,10 +7,11 @@ uint and float arrays are admitted; sizes are checked before anything is allocat
 
 from __future__ import annotations
 
-import functools
 import io
+import os
 import re
-from typing import Any, Callable, Dict, List, Optional
+import struct
+from typing import Any, Callable, Dict, List, Optional, Union
 
 import msgpack
 import numpy as np
@@ -34,6 +35,9 @@ MAX_PIXELS = 2048 * 2048
 MAX_IMAGES = MAX_FRAME
 """Bytes of all compressed images of a message when unpacked: what could have been sent raw."""
 
+LARGE = 1 << 16
+"""Bytes from which an array's data is not copied into a message, nor out of it."""
+
 _DTYPE = re.compile(r"[<>|=]?(b1|\?|[iu][1248]|f[248])|bool|u?int(8|16|32|64)|float(16|32|64)")
 _BANDS = {"L": 1, "RGB": 3, "RGBA": 4}
 
@@ -46,20 +50,36 @@ class HoldsPictures(Exception):
     """A message with compressed images: to unpack them takes milliseconds, for which its reader has to be asked."""
 
 
+Piece = Union[bytes, memoryview]
+
+
 def encode(value: Any, array: Optional[Callable[["np.ndarray[Any, Any]"], Any]] = None) -> bytes:
     """Pack plain values and numpy arrays, in another dialect where `array` says how one becomes a map.
 
     Raises TypeError for what the wire does not carry.
     """
-    numpy = functools.partial(_encode_numpy, array or _array_map)
+    return b"".join(pieces(value, array))
+
+
+def pieces(value: Any, array: Optional[Callable[["np.ndarray[Any, Any]"], Any]] = None) -> List[Piece]:
+    """The same in pieces, to be sent one after the other: large arrays' own memory is among them."""
+    packing = _Packing(array or _array_map)
     try:
-        packed: bytes = msgpack.packb(value, default=numpy, use_bin_type=True)
+        packed: bytes = msgpack.packb(value, default=packing, use_bin_type=True)
     except (ValueError, OverflowError, RecursionError) as error:
         # An int beyond 64 bits, a lone surrogate, a list that holds itself.
         raise TypeError(f"cannot be sent: {error}") from error
-    if len(packed) > MAX_FRAME:
-        raise TypeError(f"a message of {len(packed)} bytes cannot be sent: at most {MAX_FRAME}")
-    return packed
+    found: List[Piece] = [packed]
+    if packing.large:
+        between = packed.split(_GAP)
+        found = []
+        for before, data in zip(between, packing.large):
+            found += (before + _BIN32.pack(0xC6, data.nbytes), data)
+        found.append(between[-1])
+    length = sum(map(len, found))
+    if length > MAX_FRAME:
+        raise TypeError(f"a message of {length} bytes cannot be sent: at most {MAX_FRAME}")
+    return found
 
 
 def decode(data: bytes, reader: "Optional[Reader]" = None) -> Any:
@@ -90,14 +110,35 @@ def decode(data: bytes, reader: "Optional[Reader]" = None) -> Any:
         raise WireError(f"not a message: {type(error).__name__}: {error}") from None
 
 
-def _encode_numpy(array: Callable[["np.ndarray[Any, Any]"], Any], value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        if value.dtype.kind not in "biuf" or value.dtype.itemsize > 8:
-            raise TypeError(f"an array of {value.dtype} cannot be sent: bool, int, uint and float up to 64 bits can")
-        return array(value)
-    if isinstance(value, (np.bool_, np.integer, np.floating)):
-        return value.item()
-    raise TypeError(f"{type(value).__name__} cannot be sent")
+# The packer copies what it is given, twice. So it packs an extension in a large array's place, of bytes that nobody
+# else can know, and the message is cut there.
+_HOLE = msgpack.ExtType(0, os.urandom(16))
+_GAP: bytes = msgpack.packb(_HOLE)
+_BIN32 = struct.Struct(">BI")
+
+
+class _Packing:
+    """The packer's `default` for one message: what numpy's values become; `large` holds what is left out."""
+
+    def __init__(self, array: Callable[["np.ndarray[Any, Any]"], Any]) -> None:
+        self._array = array
+        self.large: List[memoryview] = []
+
+    def __call__(self, value: Any) -> Any:
+        if isinstance(value, np.ndarray):
+            kind = value.dtype
+            if kind.kind not in "biuf" or kind.itemsize > 8:
+                raise TypeError(f"an array of {kind} cannot be sent: bool, int, uint and float up to 64 bits can")
+            made = self._array(value)
+            if value.nbytes >= LARGE:
+                for key, data in made.items():
+                    if isinstance(data, memoryview):
+                        self.large.append(data)
+                        made[key] = _HOLE
+            return made
+        if isinstance(value, (np.bool_, np.integer, np.floating)):
+            return value.item()
+        raise TypeError(f"{type(value).__name__} cannot be sent")
 
 
 def _array_map(value: "np.ndarray[Any, Any]") -> Dict[str, Any]:
@@ -106,8 +147,7 @@ def _array_map(value: "np.ndarray[Any, Any]") -> Dict[str, Any]:
 
 def array_data(value: "np.ndarray[Any, Any]") -> memoryview:
     """An array's numbers as bytes, row by row."""
-    # A view, not tobytes(): the packer copies once, straight from the array. Of bytes, since memoryviews know no
-    # foreign byte order.
+    # A view, not tobytes(), which copies. Of bytes, since memoryviews know no foreign byte order.
     return np.ascontiguousarray(value).reshape(-1).view(np.uint8).data
 
 

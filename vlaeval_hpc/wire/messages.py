@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 from vlaeval_hpc import __version__
-from vlaeval_hpc.wire.codec import Reader, WireError, decode, encode
+from vlaeval_hpc.wire.codec import Piece, Reader, WireError, decode, pieces
 
 PROTOCOL_VERSION = 1
 HARNESS_MARK = "+vlaeval.hpc"
@@ -41,7 +41,11 @@ class Message:
 
     def pack(self) -> bytes:
         """The frame. Raises TypeError where the payload holds what the wire does not carry."""
-        return encode({"type": self.type, "payload": self.payload, "seq": self.seq, "timestamp": self.timestamp})
+        return b"".join(self.pieces())
+
+    def pieces(self) -> List[Piece]:
+        """The frame in pieces: it is not copied together, and large arrays must not change until it is sent."""
+        return pieces({"type": self.type, "payload": self.payload, "seq": self.seq, "timestamp": self.timestamp})
 
     @classmethod
     def unpack(cls, data: bytes, pictures: bool = True) -> "Message":

@@ -92,9 +92,9 @@ class Client:
         if replaced or not self._socket.is_open():
             self.drop()
 
-    def start(self, task: Dict[str, Any]) -> None:
-        """Tell that an episode begins. Raises ServerLost."""
-        self._start_seq = self._send(wire.EPISODE_START, {"task": task})
+    def start(self, task: Dict[str, Any], mode: Optional[str] = None) -> None:
+        """Tell that an episode begins; `mode` as vla-eval has it: live, or None. Raises ServerLost."""
+        self._start_seq = self._send(wire.EPISODE_START, {"task": task, **({"mode": mode} if mode else {})})
 
     def act(self, observation: Dict[str, Any]) -> "np.ndarray[Any, Any]":
         """The actions to take, (k, dim) float.
@@ -190,7 +190,7 @@ class Client:
         if self._socket is None:
             raise ServerLost("not connected")
         self._seq += 1
-        frame = Message(kind, payload, self._seq).pack()
+        frame = Message(kind, payload, self._seq).pieces()
         try:
             self._socket.send(frame)
         except (ConnectionClosed, OSError) as error:

@@ -2,7 +2,7 @@
 
 Its own client reads in a second thread, whose wake-up is a good part of an answer's time, and masks a copy of all that
 is sent. Here the mask is zero: it keeps scripts in browsers from forging requests to old proxies (RFC 6455, 10.3), and
-neither is here.
+neither is here. A short answer that comes as one frame is read here; all else is websockets' to read.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import socket
 import ssl
 import struct
 import time
-from typing import Any, List, Union
+from typing import Any, List, Optional, Sequence, Union
 
 from websockets.client import ClientProtocol
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError
@@ -22,7 +22,9 @@ from websockets.uri import parse_uri
 OPEN_TIMEOUT = 10.0
 CLOSE_TIMEOUT = 1.0  # for the other side's goodbye
 CHUNK = 1 << 16
+AT_ONCE = 1024  # pieces that the kernel takes: Linux's IOV_MAX
 _BINARY, _MASKED, _ZERO_MASK = 0x82, 0x80, bytes(4)  # a message of one frame
+Piece = Union[bytes, memoryview]
 
 
 class WebSocket:
@@ -35,11 +37,13 @@ class WebSocket:
     def __init__(self, url: str, token: str, max_size: int, tick: float) -> None:
         uri = parse_uri(url)
         self._protocol = ClientProtocol(uri, max_size=max_size)
+        self._max_size = max_size
         self._tick = tick
         self._secure = uri.secure
         self._received: List[Any] = []
         self._parts: List[bytes] = []
         self._text = False
+        self._open_bytes = 0  # of a frame that is not all here
         self._ended = False
         self._socket: Any = socket.create_connection((uri.host, uri.port), timeout=OPEN_TIMEOUT)
         try:
@@ -47,7 +51,7 @@ class WebSocket:
             if uri.secure:
                 self._socket = ssl.create_default_context().wrap_socket(self._socket, server_hostname=uri.host)
             self._shake_hands(token)
-            self._socket.settimeout(tick)
+            self._wait_a_tick()
         except BaseException:
             self._socket.close()
             raise
@@ -63,24 +67,25 @@ class WebSocket:
         except OSError:
             return False
         finally:
-            self._socket.settimeout(self._tick)
+            self._wait_a_tick()
         return not self._over
 
-    def send(self, message: bytes) -> None:
-        """Send a binary message. Raises ConnectionClosed, OSError."""
+    def send(self, message: Sequence[Piece]) -> None:
+        """Send a binary message, given in pieces. Raises ConnectionClosed, OSError."""
         if self._over:
             raise self._closed()
-        parts = [memoryview(_header(len(message))), memoryview(message)]
+        parts = [_header(sum(map(len, message))) + bytes(message[0]), *message[1:]]
+        if self._secure:  # TLS knows no sendmsg
+            parts = [b"".join(parts)]
         while parts:
             try:
-                # TLS knows no sendmsg; without it the header would be a packet of its own.
-                sent = self._socket.send(parts[0]) if self._secure else self._socket.sendmsg(parts)
-            except socket.timeout:
+                sent = self._socket.send(parts[0]) if len(parts) == 1 else self._socket.sendmsg(parts[:AT_ONCE])
+            except (BlockingIOError, socket.timeout):
                 continue  # whoever watches over this process knows how long is too long
             while parts and sent >= len(parts[0]):
                 sent -= len(parts.pop(0))
             if parts:
-                parts[0] = parts[0][sent:]
+                parts[0] = memoryview(parts[0])[sent:]
 
     def receive(self) -> Union[bytes, str, None]:
         """The next message, None where it is not there within a tick. Raises ConnectionClosed, OSError."""
@@ -89,9 +94,14 @@ class WebSocket:
             if self._over:
                 raise self._closed()
             try:
-                self._read()
-            except socket.timeout:
+                data = self._socket.recv(CHUNK)
+            except (BlockingIOError, socket.timeout):
                 return None
+            if not self._open_bytes and not self._parts:
+                message = _whole(data, self._max_size)
+                if message is not None:
+                    return message
+            self._take_in(data)
             message = self._take()
         return message
 
@@ -119,18 +129,34 @@ class WebSocket:
         protocol = self._protocol
         return ConnectionClosedError(protocol.close_rcvd, protocol.close_sent, protocol.close_rcvd_then_sent)
 
+    def _wait_a_tick(self) -> None:
+        """Let no call wait for longer."""
+        if self._secure:
+            self._socket.settimeout(self._tick)
+            return
+        # The kernel's own timeouts: Python's ask it before each call whether the call would wait.
+        self._socket.settimeout(None)
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            self._socket.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", *divmod(int(self._tick * 1e6), 10**6)))
+
     def _shake_hands(self, token: str) -> None:
         request = self._protocol.connect()
         if token:
             request.headers["Authorization"] = "Bearer " + token
         self._protocol.send_request(request)
         self._flush()
-        while self._protocol.state is State.CONNECTING and self._read():
-            pass
+        answer = b""
+        while self._protocol.state is State.CONNECTING:
+            data = self._socket.recv(CHUNK)
+            answer += data
+            self._take_in(data)
+            if not data:
+                break
         if self._protocol.handshake_exc is not None:
             raise self._protocol.handshake_exc
         if self._protocol.state is State.CONNECTING:
             raise ConnectionError("the server closed the connection before it answered")
+        self._open_bytes -= answer.index(b"\r\n\r\n") + 4
 
     def _take(self) -> Union[bytes, str, None]:
         while self._received:
@@ -149,19 +175,34 @@ class WebSocket:
     def _read(self) -> bool:
         """Take in what the kernel has, waiting for it within the socket's time; False at the end of the stream."""
         data = self._socket.recv(CHUNK)
+        self._take_in(data)
+        return bool(data)
+
+    def _take_in(self, data: bytes) -> None:
         if data:
             self._protocol.receive_data(data)
         else:
             self._ended = True
             self._protocol.receive_eof()
-        self._received += [event for event in self._protocol.events_received() if isinstance(event, Frame)]
+        self._open_bytes += len(data)
+        for event in self._protocol.events_received():
+            if isinstance(event, Frame):
+                self._open_bytes -= _frame_size(len(event.data))
+                self._received.append(event)
         self._flush()
-        return bool(data)
 
     def _flush(self) -> None:
         for data in self._protocol.data_to_send():
             if data:
                 self._socket.sendall(data)
+
+
+def _whole(data: bytes, max_size: int) -> Optional[bytes]:
+    """The message of a server's short frame that came alone and all at once; None where that is not so."""
+    if len(data) < 4 or data[0] != _BINARY or data[1] > 126:
+        return None
+    begin, length = (2, data[1]) if data[1] < 126 else (4, data[2] << 8 | data[3])
+    return data[begin:] if begin + length == len(data) and length <= max_size else None
 
 
 def _header(length: int) -> bytes:
@@ -171,3 +212,8 @@ def _header(length: int) -> bytes:
     if length < 1 << 16:
         return struct.pack(">BBH4s", _BINARY, _MASKED | 126, length, _ZERO_MASK)
     return struct.pack(">BBQ4s", _BINARY, _MASKED | 127, length, _ZERO_MASK)
+
+
+def _frame_size(payload: int) -> int:
+    """Bytes of a server's frame, which is not masked, with so many of payload."""
+    return payload + (2 if payload < 126 else 4 if payload < 1 << 16 else 10)
