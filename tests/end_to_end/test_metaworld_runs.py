@@ -45,11 +45,20 @@ def expected(alone: Path) -> Outcomes:
     return found
 
 
-@pytest.mark.parametrize("shards", [2, 5])
-def test_shards_do_not_change_outcomes(vlaeval: Command, tmp_path: Path, expected: Outcomes, shards: int) -> None:
-    done = vlaeval(*SMALL, "run=a", f"cluster.shards={shards}")
+RECORDED = ("recording=video", "recording.steps=true", "recording.every=20", "recording.which=2")
+
+
+@pytest.mark.parametrize(("shards", "more"), [(2, RECORDED), (5, ())])
+def test_neither_shards_nor_recording_change_outcomes(
+    vlaeval: Command, tmp_path: Path, expected: Outcomes, shards: int, more: tuple[str, ...]
+) -> None:
+    done = vlaeval(*SMALL, "run=a", f"cluster.shards={shards}", *more)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert outcomes(merged(tmp_path, "a")) == expected
+    result = merged(tmp_path, "a")
+    assert outcomes(result) == expected
+    recorded = {e["video"] for task in result["tasks"] for e in task["episodes"] if "video" in e}
+    assert len(recorded) == (4 if more else 0)
+    assert all((tmp_path / "results" / "a" / video).stat().st_size > 1000 for video in recorded)
 
 
 def test_killed_half_way_and_resumed(vlaeval: Command, tmp_path: Path, expected: Outcomes) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from typing import Any, Dict, List, Mapping
+from typing import Any, Dict, List, Mapping, Optional
 
 import numpy as np
 
 from vlaeval_hpc.benchmarks.base import Benchmark, Metric, Observation, Task
+from vlaeval_hpc.benchmarks.hold import repeat
 from vlaeval_hpc.errors import ConfigurationError, unknown
 from vlaeval_hpc.wire.specs import LANGUAGE, RGB, Spec, Specs
 
@@ -83,6 +84,12 @@ class ALOHA(Benchmark):
             self._success = bool(done)
             self._most = max(self._most, int(reward))
         return self._success
+
+    def hold(self, last: "Optional[np.ndarray[Any, Any]]") -> "np.ndarray[Any, Any]":
+        """The last joint targets again, the joints as they are before the first."""
+        if last is None:
+            return np.array(self._env._env.task.get_qpos(self._env._env.physics))
+        return repeat(self.action_spec, last)
 
     def result(self) -> Dict[str, Metric]:
         """`success`, and `max_reward`, 0 to 4."""

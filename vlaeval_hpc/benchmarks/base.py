@@ -75,12 +75,38 @@ class Benchmark(ABC):
 
     @abstractmethod
     def observe(self) -> Observation:
-        """What was selected, as of now. Only after a reset, or a step with `look`."""
+        """What was selected, as of now. After a step without `look` only where no camera is selected."""
 
     @abstractmethod
     def step(self, action: "np.ndarray[Any, Any]", look: bool = True) -> bool:
         """Apply one action, float (dim,); True where the episode is over, and at every step after. `look`: observe may
         follow."""
+
+    def glance(self, names: Iterable[str]) -> Observation:
+        """`observe`, but of these names only, which were selected or need no simulator of their own."""
+        selected, self.selected = self.selected, frozenset(names)
+        try:
+            return self.observe()
+        finally:
+            self.selected = selected
+
+    def state(self) -> "Optional[np.ndarray[Any, Any]]":
+        """The state as of now, (n,), with nothing rendered; None where there is none that is a vector.
+
+        After a step without `look` too.
+        """
+        if "state" not in self.observation_spec:
+            return None
+        found = self.glance(("state",)).get("states")
+        return None if found is None or isinstance(found, dict) else np.array(found).reshape(-1)
+
+    def hold(self, last: "Optional[np.ndarray[Any, Any]]") -> "np.ndarray[Any, Any]":
+        """The action (dim,) that stays where it is, for mode=realtime where no action is there; `last` is the policy's
+        latest, None before the first.
+
+        Raises ConfigurationError where the benchmark does not say: only it knows what its actions mean.
+        """
+        raise ConfigurationError(f"mode=realtime: {type(self).__name__} has no hold action (Benchmark.hold)")
 
     @abstractmethod
     def result(self) -> Dict[str, Metric]:

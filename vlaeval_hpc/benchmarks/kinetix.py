@@ -10,6 +10,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 import numpy as np
 
 from vlaeval_hpc.benchmarks.base import Benchmark, Metric, Observation, Task
+from vlaeval_hpc.benchmarks.hold import repeat
 from vlaeval_hpc.errors import ConfigurationError, unknown
 from vlaeval_hpc.wire.specs import LANGUAGE, RGB, Spec, Specs
 
@@ -129,6 +130,10 @@ class Kinetix(Benchmark):
         self._success = self._success or bool(goal)
         self._done = bool(done)
         return self._done
+
+    def hold(self, last: "Optional[np.ndarray[Any, Any]]") -> "np.ndarray[Any, Any]":
+        """The last action again, as vla-eval has it; zeros before the first."""
+        return repeat(self.action_spec, last)
 
     def result(self) -> Dict[str, Metric]:
         """`success`: the level's goal was reached."""

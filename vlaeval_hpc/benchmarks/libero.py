@@ -22,11 +22,12 @@ import stat
 import sys
 import tempfile
 import types
-from typing import Any, Dict, Iterable, Iterator, List, Mapping
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional
 
 import numpy as np
 
 from vlaeval_hpc.benchmarks.base import Benchmark, Metric, Observation, Task
+from vlaeval_hpc.benchmarks.hold import repeat, stay
 from vlaeval_hpc.errors import ConfigurationError, unknown
 from vlaeval_hpc.wire.specs import LANGUAGE, RGB, Spec, Specs
 
@@ -168,7 +169,7 @@ class LIBERO(Benchmark):
         """What was selected: `images` {camera: (h, w, 3) uint8}, `states` (8,) float64, `task_description`, and
         `objects` {name: (7,) float64}, where each movable one is (m) and how it lies, (x, y, z, w): no policy's to see.
         """
-        if not self._looked:
+        if self.cameras and not self._looked:
             raise RuntimeError("observe: the last step was made without look, and nothing was rendered")
         given: Observation = {}
         if self.cameras:
@@ -204,6 +205,17 @@ class LIBERO(Benchmark):
         self._seen, _, done, _ = self._env.step(arm)
         self._success = bool(done)
         return self._success
+
+    def hold(self, last: "Optional[np.ndarray[Any, Any]]") -> "np.ndarray[Any, Any]":
+        """No motion, the gripper as it was. Of absolute targets the last.
+
+        Raises ConfigurationError before the first of those.
+        """
+        if self.action_spec is ACTION:
+            return stay(self.action_spec, last)
+        if last is None:
+            raise ConfigurationError("mode=realtime with control=absolute: valid: mode.wait_first_action=true")
+        return repeat(self.action_spec, last)
 
     def result(self) -> Dict[str, Metric]:
         """`success`: the goal of the task's definition holds."""

@@ -10,6 +10,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 import numpy as np
 
 from vlaeval_hpc.benchmarks.base import Benchmark, Metric, Observation, Task
+from vlaeval_hpc.benchmarks.hold import stay
 from vlaeval_hpc.benchmarks.start import start_seed
 from vlaeval_hpc.errors import ConfigurationError, unknown
 from vlaeval_hpc.wire.specs import LANGUAGE, RGB, Spec, Specs
@@ -161,6 +162,10 @@ class MetaWorld(Benchmark):
         self._state, _, _, _, info = self._env.step(np.asarray(action, dtype=np.float64))
         self._success = self._success or bool(info["success"])
         return self._success
+
+    def hold(self, last: "Optional[np.ndarray[Any, Any]]") -> "np.ndarray[Any, Any]":
+        """No motion, the gripper as it was."""
+        return stay(self.action_spec, last)
 
     def result(self) -> Dict[str, Metric]:
         """`success`: the task's own criterion was met at some step."""

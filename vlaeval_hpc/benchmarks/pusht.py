@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from typing import Any, Dict, List, Mapping
+from typing import Any, Dict, List, Mapping, Optional
 
 import numpy as np
 
 from vlaeval_hpc.benchmarks.base import Benchmark, Metric, Observation, Task
+from vlaeval_hpc.benchmarks.hold import repeat
 from vlaeval_hpc.errors import ConfigurationError
 from vlaeval_hpc.wire.specs import LANGUAGE, RGB, Spec, Specs
 
@@ -76,6 +77,10 @@ class PushT(Benchmark):
             self._success = bool(done)
             self._most = max(self._most, float(reward))
         return self._success
+
+    def hold(self, last: "Optional[np.ndarray[Any, Any]]") -> "np.ndarray[Any, Any]":
+        """The last target again, where the disc is before the first."""
+        return np.array(self._env.agent.position) if last is None else repeat(self.action_spec, last)
 
     def result(self) -> Dict[str, Metric]:
         """`success`, and `max_reward` in [0, 1]."""

@@ -6,11 +6,12 @@ import gc
 import importlib.util
 import os
 import sys
-from typing import Any, Dict, Iterable, List, Mapping, NamedTuple
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional
 
 import numpy as np
 
 from vlaeval_hpc.benchmarks.base import Benchmark, Metric, Observation, Task
+from vlaeval_hpc.benchmarks.hold import stay
 from vlaeval_hpc.benchmarks.start import start_seed
 from vlaeval_hpc.errors import ConfigurationError, unknown
 from vlaeval_hpc.wire.specs import LANGUAGE, RGB, Spec, Specs
@@ -111,7 +112,7 @@ class Robosuite(Benchmark):
 
     def observe(self) -> Observation:
         """What was selected: `images` {camera: (h, w, 3) uint8}, `states` (9 an arm,) float64, `task_description`."""
-        if not self._looked:
+        if self.cameras and not self._looked:
             raise RuntimeError("observe after a step without look")
         seen: Observation = {}
         if self.cameras:
@@ -133,6 +134,10 @@ class Robosuite(Benchmark):
         self._steps += 1
         self._success = bool(self._env._check_success())
         return self._success or self._steps >= self._limit
+
+    def hold(self, last: "Optional[np.ndarray[Any, Any]]") -> "np.ndarray[Any, Any]":
+        """No motion, the grippers as they were."""
+        return stay(self.action_spec, last)
 
     def result(self) -> Dict[str, Metric]:
         """`success`: the task's own criterion was met at some step."""

@@ -156,6 +156,14 @@ class VLAEval(Benchmark):
             self.restarted = not self._done and bool(getattr(self._made, "_subtask_just_reset", False))
         return self._done
 
+    def hold(self, last: "Optional[np.ndarray[Any, Any]]") -> "np.ndarray[Any, Any]":
+        """As the class has it (`get_hold_action`). Raises ConfigurationError where it has none."""
+        try:
+            found = self._made.get_hold_action(None if last is None else {"actions": last})
+        except (AttributeError, NotImplementedError) as error:
+            raise ConfigurationError(f"mode=realtime: {self._class.__name__} has no hold action: {error}") from error
+        return np.asarray(found["actions"], dtype=np.float64)
+
     def result(self) -> Dict[str, Metric]:
         """The class's own metrics, those that it says how to aggregate."""
         found = self._run(self._made.get_result())

@@ -19,7 +19,7 @@ from vlaeval_hpc.config.schema import Config
 from vlaeval_hpc.config.vla_eval import with_vla_eval
 from vlaeval_hpc.errors import ConfigurationError, VlaevalError, unknown
 
-GROUPS = ("model", "benchmark", "cluster", "container", "pairing", "tracking")
+GROUPS = ("model", "benchmark", "cluster", "container", "pairing", "tracking", "recording", "mode")
 
 
 def conf_folder() -> Path:

@@ -109,6 +109,31 @@ class TrackingConfig:
 
 
 @dataclass
+class RecordingConfig:
+    """What is kept of episodes: a `video` (mp4), the `steps` (Parquet). which: all, failures, or so many a task."""
+
+    name: str = "none"
+    video: bool = False
+    steps: bool = False
+    which: Any = "all"
+    cameras: list[str] | None = None
+    every: int = 1
+    fps: float = 20.0
+
+
+@dataclass
+class ModeConfig:
+    """How time passes. sync: the simulator waits for the policy. realtime: it does not; the rest is for that alone."""
+
+    name: str = "sync"
+    hz: float = 10.0
+    pace: float | None = 1.0
+    wait_first_action: bool = False
+    latency: int | None = None
+    execute_horizon: int | None = None
+
+
+@dataclass
 class SweepConfig:
     """Of a sweep alone. stop never: every point runs all its episodes; early: one that is clearly worse is stopped."""
 
@@ -125,6 +150,8 @@ class Config:
     server: ServerConfig = field(default_factory=ServerConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    recording: RecordingConfig = field(default_factory=RecordingConfig)
+    mode: ModeConfig = field(default_factory=ModeConfig)
     results: str = "results"
     run: str | None = None
     submit: bool = True

@@ -11,6 +11,8 @@ from typing import Any
 from vlaeval_hpc.config.schema import Config
 from vlaeval_hpc.errors import ConfigurationError, unknown
 from vlaeval_hpc.launch.cache import digest
+from vlaeval_hpc.launch.realtime import METRICS, mode_section
+from vlaeval_hpc.launch.recording import recording_section
 from vlaeval_hpc.run.plan import Item, Plan
 from vlaeval_hpc.wire.specs import Spec, misfits
 
@@ -30,6 +32,7 @@ def check_numbers(config: Config) -> None:
         ("model.max_batch_size", config.model.max_batch_size, 1),
         ("model.chunk_size", config.model.chunk_size, 1),
         ("cluster.restarts", config.cluster.restarts, 0),
+        ("recording.every", config.recording.every, 1),
     ):
         if value is not None and value < least:
             raise ConfigurationError(f"{key}={value}: valid: {least} and more")
@@ -77,17 +80,21 @@ def make_plan(config: Config, benchmark: Description, policy: Description | None
         "observe": observe,
         "max_steps": chosen.max_steps or benchmark["max_steps"],
     }
+    mode = mode_section(config, benchmark)
+    metrics = {**benchmark["metrics"], **(METRICS if mode else {})}
     items = [Item(t["name"], e, chosen.seed) for t in tasks for e in range(episodes)]
     return Plan(
-        run=digest([section, _policy_identity(config, policy)]),
+        run=digest([section, _policy_identity(config, policy), *([mode] if mode else [])]),
         name=_file_name(chosen.name, chosen.params),
         shards=min(config.cluster.shards, len(items)),
         sharding=config.sharding,
         items=items,
         tasks=tasks,
-        benchmark={**section, "metrics": benchmark["metrics"], "hang_timeout": chosen.hang_timeout},
+        benchmark={**section, "metrics": metrics, "hang_timeout": chosen.hang_timeout},
         model={k: v for k, v in asdict(config.model).items() if k != "environment"},
         server={k: v for k, v in asdict(config.server).items() if k != "url"},
+        mode=mode,
+        recording=recording_section(config.recording, benchmark["observation_spec"]),
         config={"params": {**chosen.params, "seed": chosen.seed}, **asdict(chosen)} | {"name": chosen.name},
     )
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from vlaeval_hpc.launch.machine import has_nvidia, render_variables
 from vlaeval_hpc.launch.process import Process
+from vlaeval_hpc.launch.recording import encoder
 from vlaeval_hpc.launch.runtime import Runtime
 from vlaeval_hpc.run.directory import RunDirectory
 from vlaeval_hpc.run.plan import Plan
@@ -41,15 +42,16 @@ def shard_process(
     """A shard of a run, rendering on the first of `gpus`, or on the CPU where there is none."""
     root = str(run.root.resolve())
     plan = Plan.load(run.plan)
+    brought, folders = encoder(plan)
     return Process(
         name=f"shard {shard}",
         runtime=runtime,
         module="vlaeval_hpc.worker",
         arguments=[root, "--shard-id", str(shard)],
         log=run.logs / f"shard-{shard}.log",
-        variables=render_variables(gpus),
+        variables={**render_variables(gpus), **brought},
         lock=run.shard(plan.name, shard, plan.shards).lock,
-        binds=[root],
+        binds=[root, *folders],
         cpus=cpus,
         nv=bool(gpus) and has_nvidia(),
     )

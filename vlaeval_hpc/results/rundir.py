@@ -42,7 +42,7 @@ def merge_settled(directory: RunDirectory) -> tuple[Merged, Plan, Standing]:
     for task, number in sorted(standing):
         tasks.setdefault(task, []).append(episode_row(standing[task, number]))
     merged = {
-        **head(plan.name, "sync"),
+        **head(plan.name, plan.mode.get("name", "sync")),
         "run": plan.run,
         **_measured_by(directory, plan),
         **_dates(standing.values()),
@@ -60,14 +60,22 @@ def current_merge(directory: RunDirectory) -> Merged:
     Raises ConfigurationError as merge_run does.
     """
     try:
-        merged_at = directory.merged.stat().st_mtime
-        written = [p.stat().st_mtime for p in directory.shards.iterdir() if p.suffix in (".json", ".jsonl")]
-        # A clock that ticks in seconds stamps both alike: merging again costs seconds at most.
-        if all(time < merged_at for time in written):
+        if is_merged(directory):
             return read_merged(directory.merged)
-    except (OSError, ConfigurationError):
+    except ConfigurationError:
         pass
     return merge_run(directory)
+
+
+def is_merged(directory: RunDirectory) -> bool:
+    """Whether merged.json is newer than all that the shards wrote."""
+    try:
+        merged_at = directory.merged.stat().st_mtime
+        written = [p.stat().st_mtime for p in directory.shards.iterdir() if p.suffix in (".json", ".jsonl")]
+    except OSError:
+        return False
+    # A clock that ticks in seconds stamps both alike: merging again costs seconds at most.
+    return all(time < merged_at for time in written)
 
 
 def is_open_run(merged: Merged) -> bool:

@@ -22,6 +22,8 @@ class RunDirectory:
         self.leases = self.root / "leases"
         self.decisions = self.root / "decisions.json"
         self.logs = self.root / "logs"
+        self.videos = self.root / "videos"
+        self.steps = self.root / "steps"
         self.merged = self.root / "merged.json"
         self.merged_csv = self.root / "merged.csv"
 

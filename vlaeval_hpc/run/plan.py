@@ -32,8 +32,9 @@ class Plan:
     numbered `leases`.
 
     `run` identifies what decides outcomes, so that files of another run are told apart. `name` starts the shard
-    files' names. `items` are task-major. `benchmark`, `model` and `server` are those sections of the config, as plain
-    values: the rooms inside a container read no YAML.
+    files' names. `items` are task-major. `benchmark`, `model`, `server`, `recording` and `mode` are those sections of
+    the config, as plain values, the last two empty where there is nothing special: the rooms inside a container read no
+    YAML.
     """
 
     run: str
@@ -47,6 +48,8 @@ class Plan:
     config: Dict[str, Any] = field(default_factory=dict)
     sharding: str = "static"
     leases: int = 0
+    recording: Dict[str, Any] = field(default_factory=dict)
+    mode: Dict[str, Any] = field(default_factory=dict)
 
     def assigned(self, shard: int) -> List[Item]:
         """The items of a static shard: item index modulo the number of shards."""

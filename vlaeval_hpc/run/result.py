@@ -81,7 +81,7 @@ def shard_result(plan: Plan, shard: int, episodes: List[Episode], server_info: M
     rows = [task_row(task, found, metric_keys) for task, found in by_task.items()]
     return {
         "benchmark": plan.name,
-        "mode": "sync",
+        "mode": plan.mode.get("name", "sync"),
         "harness_version": __version__ + "+vlaeval.hpc",
         "created_at": datetime.now(timezone.utc).isoformat(),
         "tasks": rows,

@@ -45,6 +45,7 @@ def main() -> int:
 
 
 def _description(question: Dict[str, Any]) -> Dict[str, Any]:
+    from vlaeval_hpc.benchmarks.base import Benchmark
     from vlaeval_hpc.worker.simulator import make_benchmark
 
     benchmark = make_benchmark(question["benchmark"])
@@ -54,6 +55,7 @@ def _description(question: Dict[str, Any]) -> Dict[str, Any]:
         "max_steps": benchmark.max_steps,
         "episodes_per_task": benchmark.episodes_per_task,
         "max_episodes": benchmark.max_episodes,
+        "holds": type(benchmark).hold is not Benchmark.hold,
         "action_spec": {k: s.to_dict() for k, s in benchmark.action_spec.items()},
         "observation_spec": {k: s.to_dict() for k, s in benchmark.observation_spec.items()},
     }

@@ -25,6 +25,8 @@ from vlaeval_hpc.run.target import build
 from vlaeval_hpc.wire.specs import misfits
 from vlaeval_hpc.worker.client import POLL, Client, ServerLost, server_specs
 from vlaeval_hpc.worker.episode import run_episode
+from vlaeval_hpc.worker.realtime import Mode
+from vlaeval_hpc.worker.recording import Recorder
 from vlaeval_hpc.worker.supervisor import CHANNEL
 
 
@@ -42,6 +44,8 @@ class SimulatorProcess:
         self._observed = False
         self._client = Client(run, self._plan.run, shard, self._plan.server, self.alive)
         self._benchmark = make_benchmark(self._plan.benchmark)
+        self._recorder = Recorder(run, shard, self._plan)
+        self._mode = Mode.of(self._plan.mode) if self._plan.mode else None
 
     def alive(self, phase: str) -> None:
         """Tell the shard that there is motion: every POLL seconds, and before what may take long."""
@@ -69,12 +73,21 @@ class SimulatorProcess:
                     self._waited = time.monotonic() - begin
                     self._tell({"server": self._client.info})
                 if not selected:
-                    self._benchmark.select(self._wanted())
+                    self._recorder.select(self._benchmark, self._wanted())
                     selected = True
                 max_steps = self._plan.benchmark["max_steps"]
                 try:
                     task = self._plan.task(item.task)
-                    record = run_episode(self._benchmark, task, item, self._client, max_steps, self.alive)
+                    record = run_episode(
+                        self._benchmark,
+                        task,
+                        item,
+                        self._client,
+                        max_steps,
+                        self.alive,
+                        self._recorder,
+                        self._mode,
+                    )
                     break
                 except ServerLost as error:
                     print(f"{item.task} episode {item.episode}: {error}; again when a server is there", flush=True)
