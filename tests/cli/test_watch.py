@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import ROOT, Command
-from tests.toys import TOY
+from tests.toys import TOY, journal
 from vlaeval_hpc.cli.watch import Watched, signature
 
 LIMIT = 120.0  # seconds; a machine that takes longer is broken
@@ -87,16 +87,28 @@ def test_each_once_when_it_is_complete(
 
     # Again, with what was evaluated and a new one: only that is run.
     (folder / "step-3").write_text("3")
-    done = vlaeval("watch", "ck", *TOY, "run=w", "--every", "0.2", "--until-idle", "2")
+    again = ("watch", "ck", *TOY, "run=w", "--every", "0.2", "--until-idle", "2")
+    done = vlaeval(*again)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("6 episodes, 2 shards") == 1
     found = json.loads((tmp_path / "results/sweeps/w/sweep.json").read_text())
     assert [(p["label"], p["step"]) for p in found["points"]] == [("step-3", 3), ("step-20", 20), ("step-100", 100)]
-    runs = sorted((tmp_path / "results").glob("pilot*"))
-    assert len(runs) == 3
-    for run in runs:
-        lines = [line for p in run.glob("shards/*.jsonl") for line in p.read_text().splitlines()]
-        assert len(lines) == 6  # none twice
+    assert tries(tmp_path) == [6, 6, 6]  # none twice
+
+    # One holds something else now and is another run, another was only touched.
+    os.utime(folder / "step-3", (1e9, 1e9))
+    (folder / "step-20").write_text("twenty")
+    done = vlaeval(*again)
+    assert done.returncode == 0 and done.stdout.count("6 episodes, 2 shards") == 1, done.stdout + done.stderr
+    assert done.stdout.count("all were finished before") == 1 and tries(tmp_path) == [6, 6, 6, 6]
+    new = json.loads((tmp_path / "results/sweeps/w/sweep.json").read_text())
+    assert [p["run"] == q["run"] for p, q in zip(found["points"], new["points"], strict=True)] == [True, False, True]
+    assert vlaeval(*again).stdout.count("episodes") == 0  # nobody even asks what they hold
+
+
+def tries(tmp_path: Path) -> list[int]:
+    """How many lines the journals of each run have."""
+    return [len(journal(tmp_path, run.name)) for run in sorted((tmp_path / "results").glob("pilot*"))]
 
 
 def test_a_checkpoint_that_fails_ends_nothing(vlaeval: Command, tmp_path: Path, folder: Path) -> None:

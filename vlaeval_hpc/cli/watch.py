@@ -19,6 +19,7 @@ from vlaeval_hpc.config.sweep import CHECKPOINT, Axis, in_order, training_steps
 from vlaeval_hpc.errors import ConfigurationError, InfrastructureError, VlaevalError
 from vlaeval_hpc.launch import graph
 from vlaeval_hpc.launch import sweep as job
+from vlaeval_hpc.launch.cache import digest
 from vlaeval_hpc.launch.evaluation import Preparation
 from vlaeval_hpc.launch.jobs import read_submissions
 from vlaeval_hpc.results.rundir import current_merge, is_open_run
@@ -26,7 +27,7 @@ from vlaeval_hpc.results.sweep import Point, Points, SweepFolder
 from vlaeval_hpc.run.lock import Lock
 
 Signature = frozenset[tuple[str, int, int]]
-"""Name, size and time of every file of a checkpoint."""
+"""Name in the checkpoint, size and time of each of its files."""
 
 
 @dataclass
@@ -131,14 +132,15 @@ class _Watch:
             changed = changed or now != before
             if self._watched.complete(path, now, before) and self._tried.get(name) != now:
                 self._tried[name] = now
-                if self._is_open(name):
-                    self._evaluate(name, path)
+                content = digest(sorted(now))
+                if self._is_open(name, content):
+                    self._evaluate(name, path, content)
                     changed = True
         return changed
 
-    def _evaluate(self, name: str, path: Path) -> None:
+    def _evaluate(self, name: str, path: Path, content: str) -> None:
         points = self._points()
-        point = Point(name, [*self._overrides(path)])
+        point = Point(name, self._overrides(path), content=content)
         try:
             member = sweep.Member(point, replace(self._composed(path), run=None))
             points.add(point)
@@ -155,11 +157,12 @@ class _Watch:
             self._status = 1
             say(self._console, f"error: {name}: {error}")
 
-    def _is_open(self, name: str) -> bool:
-        """Whether anything of a checkpoint's evaluation is neither finished nor on its way."""
+    def _is_open(self, name: str, content: str) -> bool:
+        """Whether anything of a checkpoint's evaluation is neither finished nor on its way. One that was written again
+        is another run, unless it holds what it held: its run's name, and whether that is finished, will tell."""
         point = next((p for p in self._points().points if p.label == name), None)
         run = self._folder.run(point) if point else None
-        if run is None or not run.plan.exists():
+        if point is None or run is None or not run.plan.exists() or point.content != content:
             return True
         try:
             if not is_open_run(current_merge(run)):
@@ -188,6 +191,6 @@ def signature(path: Path) -> Signature:
     """Empty where nothing is there, or it changes as one looks."""
     try:
         files = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
-        return frozenset((str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files)
+        return frozenset((str(f.relative_to(path)), f.stat().st_size, f.stat().st_mtime_ns) for f in files)
     except OSError:
         return frozenset()

@@ -15,6 +15,9 @@ from vlaeval_hpc.run.files import read_json, write_atomic, write_json
 from vlaeval_hpc.run.lock import Lock
 from vlaeval_hpc.run.plan import Plan
 
+UNDECISIVE = frozenset(("max_batch_size", "max_wait_time", "hang_timeout", "replicas", "files"))
+"""What of a plan's sections may differ within a run; of `files` it is their content that counts."""
+
 
 def open_run(run: RunDirectory, plan: Plan, config_yaml: str, provenance: dict[str, Any]) -> None:
     """Write plan, config and provenance, or check that those that are there are this run's.
@@ -75,7 +78,7 @@ def _difference(known: Plan, plan: Plan) -> str:
     for section in ("benchmark", "model"):
         before, now = getattr(known, section), getattr(plan, section)
         for key in sorted({*before, *now}):
-            if before.get(key) != now.get(key) and key not in ("max_batch_size", "max_wait_time", "hang_timeout"):
+            if before.get(key) != now.get(key) and key not in UNDECISIVE:
                 return f"{section}.{key} is {json.dumps(before.get(key))} there, {json.dumps(now.get(key))} here"
     return "the checkpoint's content has changed"
 

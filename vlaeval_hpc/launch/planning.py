@@ -91,7 +91,10 @@ def make_plan(config: Config, benchmark: Description, policy: Description | None
         items=items,
         tasks=tasks,
         benchmark={**section, "metrics": metrics, "hang_timeout": chosen.hang_timeout},
-        model={k: v for k, v in asdict(config.model).items() if k != "environment"},
+        model={
+            **{k: v for k, v in asdict(config.model).items() if k != "environment"},
+            **({"files": policy["files"]} if policy else {}),
+        },
         server={k: v for k, v in asdict(config.server).items() if k != "url"},
         mode=mode,
         recording=recording_section(config.recording, benchmark["observation_spec"]),

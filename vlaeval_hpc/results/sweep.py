@@ -40,7 +40,7 @@ Sweep = dict[str, Any]
 class Point:
     """One evaluation of a sweep. `run` is relative to the sweep's folder, None where `error` kept it from having one;
     `step` is the training step where the checkpoint's name tells it; `stopped_after` so many episodes it was clearly
-    worse than another."""
+    worse than another. `content` is what `watch` saw of the checkpoint: another one is evaluated anew."""
 
     label: str
     overrides: list[str]
@@ -48,6 +48,7 @@ class Point:
     run: str | None = None
     error: str | None = None
     stopped_after: int | None = None
+    content: str | None = None
 
 
 @dataclass

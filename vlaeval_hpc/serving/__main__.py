@@ -10,13 +10,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import hashlib
 import json
 import logging
 import os
 import sys
 import traceback
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -31,6 +29,7 @@ from vlaeval_hpc.run.target import build
 from vlaeval_hpc.serving import conformance
 from vlaeval_hpc.serving.chunks import ActionQueue
 from vlaeval_hpc.serving.server import Place, PolicyServer
+from vlaeval_hpc.serving.content import contents
 
 
 def main() -> int:
@@ -69,7 +68,9 @@ def describe(model: dict[str, Any]) -> dict[str, Any]:
     return {
         "action_spec": {k: s.to_dict() for k, s in policy.action_spec.items()},
         "observation_spec": {k: s.to_dict() for k, s in policy.observation_spec.items()},
-        "checkpoint": {str(p): _sha256(p) for p in policy.files()},
+    files = contents(policy.files())
+        "checkpoint": {name: content[0] for name, content in files.items()},
+        "files": files,
     }
 
 
@@ -116,14 +117,6 @@ def _serve(model: dict[str, Any], server: dict[str, Any], place: Place) -> None:
         await PolicyServer(model["name"], policy, model, place).run(announce)
 
     asyncio.run(run())
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 if __name__ == "__main__":

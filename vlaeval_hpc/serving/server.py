@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,14 @@ from typing import Any
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from vlaeval_hpc.errors import ConfigurationError
+from vlaeval_hpc.errors import ConfigurationError, InfrastructureError
 from vlaeval_hpc.policies.base import Policy
+from vlaeval_hpc.run.files import FILES_AWAY
 from vlaeval_hpc.run.job import job_name
 from vlaeval_hpc.run.rendezvous import HEARTBEAT, Rendezvous, beat
 from vlaeval_hpc.serving.addresses import addresses, url
 from vlaeval_hpc.serving.batching import Batcher
+from vlaeval_hpc.serving.content import check_unchanged
 from vlaeval_hpc.serving.conversation import converse, leave
 from vlaeval_hpc.serving.drain import GRACE, Drain
 from vlaeval_hpc.serving.http import Gate
@@ -70,7 +73,8 @@ class Place:
 class PolicyServer:
     """Serves one policy until told to end.
 
-    `model` is that section of the config: chunk_size, action_ensemble, ema_alpha, max_batch_size, max_wait_time.
+    `model` is that section of a plan: chunk_size, action_ensemble, ema_alpha, max_batch_size, max_wait_time, and
+    `files`, what the checkpoint's held then; of a config, without these.
     """
 
     def __init__(self, name: str, policy: Policy, model: dict[str, Any], place: Place) -> None:
@@ -95,7 +99,7 @@ class PolicyServer:
     async def run(self, announce: Callable[[Rendezvous], None]) -> None:
         """Bind, load, announce, serve; returns after the stop file, the idle limit, or a signal (drain.GRACE).
 
-        Raises ConfigurationError where the port is taken, and what the policy's `load` raises.
+        Raises ConfigurationError where the port is taken or the checkpoint has changed, and what `load` raises.
         """
         _raise_file_limit()
         keep_freed_memory()
@@ -107,13 +111,13 @@ class PolicyServer:
         batching = asyncio.create_task(self._batcher.run())
         told = asyncio.create_task(self._drain.begun.wait())
         try:
-            loading = asyncio.create_task(self._batcher.call(self._policy.load))
+            loading = asyncio.create_task(self._batcher.call(self._load))
             await asyncio.wait((loading, told), return_when=asyncio.FIRST_COMPLETED)
             if not loading.done():
                 return
             loading.result()
             self._gate.ready = True
-            announce(self._publish(listening.sockets[0].getsockname()[1]))
+            announce(await self._publish(listening.sockets[0].getsockname()[1], told))
             await self._serve(told, batching)
             await self._finish(batching)
         finally:
@@ -121,6 +125,12 @@ class PolicyServer:
             # Those who wait for an answer see the connection close, and ask again where a server is.
             batching.cancel()
             await asyncio.wait((batching, asyncio.ensure_future(listening.wait_closed())), timeout=2 * CLOSE_TIMEOUT)
+
+    def _load(self) -> None:
+        planned = self._model.get("files")
+        self._policy.load()
+        if planned:  # looked at afterwards: it may have been overwritten while it was read
+            check_unchanged(self._policy.files(), planned)
 
     async def _listen(self) -> Server:
         try:
@@ -158,7 +168,8 @@ class PolicyServer:
                 batching.result()  # raises what broke it
             now = time.monotonic()
             if place.rendezvous is not None and now - last_beat >= HEARTBEAT:
-                beat(place.rendezvous)
+                if self._published is not None:
+                    beat(place.rendezvous, self._published)
                 last_beat = now
             if self._sessions:
                 last_busy = last_look = now
@@ -189,7 +200,8 @@ class PolicyServer:
         place = self._place
         if place.rendezvous is not None and self._published is not None:
             # First: a shard that looks before it begins an episode does not begin one in vain.
-            await asyncio.to_thread(replace(self._published, draining=True).publish, place.rendezvous)
+            with suppress(InfrastructureError):  # then shards learn it from us
+                await asyncio.to_thread(replace(self._published, draining=True).publish, place.rendezvous)
         self._gate.draining = self._drain.refusing = True
         idle = [connection for connection, session in self._sessions.items() if not session.busy]
         goodbyes = asyncio.gather(*(leave(connection) for connection in idle))
@@ -200,7 +212,7 @@ class PolicyServer:
             await asyncio.wait((batching,), timeout=min(DRAIN_POLL, self._drain.left))
         await asyncio.wait((goodbyes,), timeout=CLOSE_TIMEOUT)
 
-    def _publish(self, port: int) -> Rendezvous:
+    async def _publish(self, port: int, told: asyncio.Task[Any]) -> Rendezvous:
         place = self._place
         rendezvous = Rendezvous(
             run=place.run,
@@ -212,8 +224,16 @@ class PolicyServer:
             pid=os.getpid(),
             job=job_name(),
         )
-        if place.rendezvous is not None:
-            rendezvous.publish(place.rendezvous)
+        deadline = time.monotonic() + FILES_AWAY
+        while place.rendezvous is not None:
+            try:
+                rendezvous.publish(place.rendezvous)
+                break
+            except InfrastructureError as error:
+                if told.done() or time.monotonic() > deadline:
+                    raise
+                log.warning("%s: again in %.0f s", error, HEARTBEAT)
+            await asyncio.wait((told,), timeout=HEARTBEAT)
         self._published = rendezvous
         return rendezvous
 
