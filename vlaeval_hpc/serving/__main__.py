@@ -28,8 +28,8 @@ from vlaeval_hpc.run.rendezvous import Rendezvous
 from vlaeval_hpc.run.target import build
 from vlaeval_hpc.serving import conformance
 from vlaeval_hpc.serving.chunks import ActionQueue
-from vlaeval_hpc.serving.server import Place, PolicyServer
 from vlaeval_hpc.serving.content import contents
+from vlaeval_hpc.serving.server import Place, PolicyServer
 
 
 def main() -> int:
@@ -65,10 +65,10 @@ def main() -> int:
 def describe(model: dict[str, Any]) -> dict[str, Any]:
     """The policy's specs and its checkpoint's hash. Raises ConfigurationError where it cannot be made."""
     policy = make_policy(model)
+    files = contents(policy.files())
     return {
         "action_spec": {k: s.to_dict() for k, s in policy.action_spec.items()},
         "observation_spec": {k: s.to_dict() for k, s in policy.observation_spec.items()},
-    files = contents(policy.files())
         "checkpoint": {name: content[0] for name, content in files.items()},
         "files": files,
     }
