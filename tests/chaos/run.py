@@ -3,232 +3,206 @@
 from __future__ import annotations
 
 import json
-import os
+import pwd
 import random
 import shutil
-import signal
 import subprocess
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.cluster.conftest import SHARED, Cluster
+from tests.chaos.disk import SmallDisk
+from tests.chaos.faults import SHARD, Faults, Nodes
+from tests.cluster.conftest import BASE_IMAGE, SHARED, Cluster
 from tests.toys import merged, outcomes
 
 RESUMES = 4
+PATIENCE = 1200.0  # seconds for what takes one, on a machine that has nothing else to do
+SIZE = ("benchmark.params.tasks=3", "benchmark.episodes_per_task=8")
 WORK = (
+    *SIZE,
     "cluster=slurm",
-    "container=none",
     "cluster.server.partition=gpu",
+    "cluster.server.gres=null",  # there are two GPUs only
     "cluster.server.mem=2G",
     "cluster.server.cpus_per_task=1",
     "cluster.shard.mem=1G",
     "cluster.shard.cpus_per_task=1",
     "cluster.merge.mem=1G",
     "cluster.shards=4",
-    "benchmark.params.pace=0.25",
-    "benchmark.params.tasks=3",
-    "benchmark.episodes_per_task=8",
 )
 
 
 @dataclass
 class Found:
-    """`wrong` is empty, or tells what is."""
+    """`wrong` is empty, or tells what is. `others`: nodes that went down for another run, and may have hit this one."""
 
     faults: list[str] = field(default_factory=list)
     wrong: str = ""
     resumes: int = 0
     doubled: int = 0
+    others: int = 0
 
 
 class Chaos:
-    """Runs on a cluster, each compared with an undisturbed one."""
+    """Runs on a cluster, several at a time, each compared with an undisturbed one; as root."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, pace: float = 0.25, only: str = "") -> None:
         self._cluster = cluster
-        self._user = cluster.user
+        self._pace = pace
+        self._only = only
+        self._nodes = Nodes()
+        self._queue = Queue()
         self._conf = ["--config-dir", str(cluster.checkout / "tests" / "conf"), "model=pilot", "benchmark=toy", "run=a"]
-        folder = self._folder("undisturbed")
-        local = [a for a in WORK if a.startswith(("benchmark.params.tasks", "benchmark.episodes"))]
-        done = cluster.vlaeval(folder, *self._conf, *local)
+        root = self._folder("undisturbed")
+        done = cluster.vlaeval(root, *self._conf, *SIZE)
         assert done.returncode == 0, done.stdout + done.stderr
-        self._expected = outcomes(merged(folder, "a"))
+        self._expected = outcomes(merged(root, "a"))
 
-    def run(self, seed: int, faults: int) -> Found:
-        """Submit, break, resume where needed, compare."""
-        rng = random.Random(seed)
-        found = Found()
-        self._root = self._folder(f"seed-{seed}")
-        self._run = self._root / "results" / "a"
-        done = self._cluster.vlaeval(self._root, *self._conf, *WORK)
-        assert done.returncode == 0, done.stdout + done.stderr
-        kinds: list[Callable[[random.Random], str]] = [
-            self.kill_a_shard,
-            self.kill_a_simulator,
-            self.kill_the_server,
-            self.cancel_a_task,
-            self.requeue_a_task,
-            self.requeue_the_server,
-            self.take_a_node_down,
-            self.pause_a_shard,
-            self.refuse_writes,
-            self.tear_a_journal,
-            self.tear_a_lease,
-        ]
-        self._wait_for_a_start()
-        for _ in range(faults):
+    def run(self, seed: int, faults: int, containers: bool = False) -> Found:
+        """Submit, break, resume where needed, compare. What was wrong stays, in seed-N.kept."""
+        root = self._folder(f"seed-{seed}")
+        account = pwd.getpwnam(self._cluster.user)
+        disk = SmallDisk(root / "results", account.pw_uid, account.pw_gid)
+        try:
+            found = self._run(seed, faults, containers, root, disk)
+            if found.wrong:
+                shutil.copytree(root, root.with_suffix(".kept"), dirs_exist_ok=True)
+        finally:
+            disk.remove()
+        shutil.rmtree(root, ignore_errors=True)
+        return found
+
+    def _run(self, seed: int, count: int, containers: bool, root: Path, disk: SmallDisk) -> Found:
+        rng, found, begin, downs = random.Random(seed), Found(), time.monotonic(), 0
+        run, clocks = root / "results" / "a", root / "clocks"
+        clocks.mkdir()
+        faults = Faults(self._cluster, self._nodes, run, disk, clocks)
+        variables = self._variables(clocks)
+
+        def vlaeval(*arguments: str) -> str:
+            done = self._cluster.vlaeval(root, *arguments, timeout=PATIENCE, **variables)
+            self._queue.forget()
+            return f"{arguments[0]}: {done.stdout}{done.stderr}" if done.returncode else ""
+
+        found.wrong = vlaeval(*self._conf, *WORK, *self._place(clocks, containers))
+        if found.wrong:
+            return found
+        _wait(lambda: faults.processes(SHARD) or self._queue.is_idle(run), "a shard")
+        for _ in range(count):
             time.sleep(rng.uniform(0.3, 3.0))
-            told = rng.choice(kinds)(rng)
-            if told:
-                found.faults.append(told)
-        self._cluster.wait_for_jobs(self._run, 400)
-        while not self._complete() and found.resumes < RESUMES:
+            told = rng.choice([k for k in faults.kinds if self._only in k.__name__])(rng)
+            downs += told.endswith(" down")
+            found.faults += [told] * bool(told)
+        _wait(lambda: self._queue.is_idle(run), "the end of the jobs")
+        while not _complete(root) and found.resumes < RESUMES:
             found.resumes += 1
-            done = self._cluster.vlaeval(self._root, "resume", "results/a")
-            if done.returncode:
-                found.wrong = f"resume: {done.stderr.strip()}"
+            found.wrong = vlaeval("resume", "results/a")
+            if found.wrong:
                 return found
-            self._cluster.wait_for_jobs(self._run, 400)
-        found.wrong = self._difference()
-        counts = Counter((e["task"], e["episode_id"]) for e in self._episodes() if "failure_reason" not in e)
+            _wait(lambda: self._queue.is_idle(run), "the end of the resumed jobs")
+        found.wrong = self._difference(root)
+        counts = Counter((e["task"], e["episode_id"]) for e in _episodes(run) if "failure_reason" not in e)
         found.doubled = sum(n - 1 for n in counts.values())
+        found.others = self._nodes.downs_since(begin) - downs
         return found
 
-    # ---- what happens to it
+    def _variables(self, clocks: Path) -> dict[str, str]:
+        """What makes the wall clocks of the nodes ours to set: jobs have them from who submits."""
+        tests = self._cluster.checkout / "tests"
+        clock = tests / "chaos" / "clock"
+        return {
+            "CLOCKS": str(clocks),
+            "PYTHONPATH": f"{clock}:{self._cluster.checkout}",
+            "TESTS": f"{clock}:{tests}",
+        }
 
-    def kill_a_shard(self, rng: random.Random) -> str:
-        return self._kill("vlaeval_hpc.worker ", rng, "kill -9 of a shard")
+    def _place(self, clocks: Path, containers: bool) -> list[str]:
+        pace = f"benchmark.params.pace={self._pace}"
+        if not containers:
+            return [pace, "container=none"]
+        build = f"{{BOOTSTRAP: localimage, BASE: {BASE_IMAGE}}}"
+        return [
+            pace,
+            "container=apptainer",
+            "benchmark.environment.image=worker.def",
+            f"+benchmark.environment.build_args={build}",
+            f"benchmark.environment.binds=[{self._cluster.checkout / 'tests'},{clocks}]",
+            f"+benchmark.environment.variables.CLOCKS={clocks}",
+        ]
 
-    def kill_a_simulator(self, rng: random.Random) -> str:
-        return self._kill("vlaeval_hpc.worker.simulator ", rng, "kill -9 of a simulator")
-
-    def kill_the_server(self, rng: random.Random) -> str:
-        return self._kill("vlaeval_hpc.serving ", rng, "kill -9 of a server")
-
-    def cancel_a_task(self, rng: random.Random) -> str:
-        return self._slurm(f"scancel {self._task(rng)}", "scancel of a shard")
-
-    def requeue_a_task(self, rng: random.Random) -> str:
-        return self._slurm(f"scontrol requeue {self._task(rng)}", "requeue of a shard")
-
-    def requeue_the_server(self, _: random.Random) -> str:
-        return self._slurm(f"scontrol requeue {self._cluster.jobs(self._run)['server'][0]}", "requeue of the server")
-
-    def take_a_node_down(self, rng: random.Random) -> str:
-        node = f"cpu0{rng.randint(1, 4)}"
-        down = subprocess.run([*self._root_shell, f"scontrol update nodename={node} state=down reason=chaos"])
-        time.sleep(2)
-        subprocess.run([*self._root_shell, f"scontrol update nodename={node} state=resume"])
-        return "" if down.returncode else "a node down"
-
-    def pause_a_shard(self, rng: random.Random) -> str:
-        found = self._processes("vlaeval_hpc.worker ")
-        if not found:
-            return ""
-        pid = rng.choice(found)
-        os.kill(pid, signal.SIGSTOP)
-        time.sleep(14)  # past its lease: four heartbeats of 2.5 s
+    def _difference(self, root: Path) -> str:
         try:
-            os.kill(pid, signal.SIGCONT)
-        except ProcessLookupError:
-            pass
-        return "SIGSTOP of a shard past its lease"
-
-    def refuse_writes(self, _: random.Random) -> str:
-        folders = [p for p in [self._run / "shards", *(self._run / "leases").rglob("*")] if p.is_dir()]
-        for folder in folders:
-            folder.chmod(0o555)
-        time.sleep(4)
-        for folder in folders:
-            folder.chmod(0o755)
-        return "a read-only folder"
-
-    def tear_a_journal(self, rng: random.Random) -> str:
-        """Cut one in the middle of a line, as a node that loses power does, under a shard that is killed."""
-        told = self.kill_a_shard(rng)
-        found = [p for p in (self._run / "shards").glob("*.jsonl") if p.stat().st_size]
-        if not told or not found:
-            return told
-        path = rng.choice(found)
-        os.truncate(path, path.stat().st_size - rng.randint(1, 200) if path.stat().st_size > 200 else 0)
-        return "a truncated journal"
-
-    def tear_a_lease(self, rng: random.Random) -> str:
-        found = [p for p in (self._run / "leases").rglob("*.[0-9]*") if p.is_file()]
-        if not found:
-            return ""
-        path = rng.choice(found)
-        os.truncate(path, path.stat().st_size // 2)
-        return "a truncated lease"
-
-    # ---- how
-
-    @property
-    def _root_shell(self) -> list[str]:
-        return ["bash", "-lc"]
-
-    def _kill(self, module: str, rng: random.Random, told: str) -> str:
-        found = self._processes(module)
-        if not found:
-            return ""
-        try:
-            os.kill(rng.choice(found), signal.SIGKILL)
-        except ProcessLookupError:
-            return ""
-        return told
-
-    def _processes(self, module: str) -> list[int]:
-        """Processes of this run that run a module."""
-        found = []
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
-            try:
-                line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            except OSError:
-                continue
-            if f"bootstrap.py {module}" in line and str(self._run) in line:
-                found.append(int(path.parent.name))
-        return found
-
-    def _task(self, rng: random.Random) -> str:
-        return f"{self._cluster.jobs(self._run)['shards'][0]}_{rng.randrange(4)}"
-
-    def _slurm(self, command: str, told: str) -> str:
-        return "" if self._cluster.shell(command).returncode else told
-
-    def _wait_for_a_start(self) -> None:
-        self._cluster.wait(lambda: self._processes("vlaeval_hpc.worker "), 120, "a shard")
-
-    def _episodes(self) -> list[dict[str, object]]:
-        found = []
-        for path in sorted((self._run / "shards").glob("*.jsonl")):
-            for line in path.read_text(errors="replace").splitlines():
-                try:
-                    found.append(json.loads(line))
-                except ValueError:
-                    continue
-        return found
-
-    def _complete(self) -> bool:
-        try:
-            result = merged(self._root, "a")
-        except (OSError, ValueError):
-            return False
-        return not result.get("partial") and not result["coverage"]["retriable"]
-
-    def _difference(self) -> str:
-        try:
-            found = outcomes(merged(self._root, "a"))
+            found = outcomes(merged(root, "a"))
         except (OSError, ValueError) as error:
             return f"no merged result: {error}"
-        lost = set(self._expected) - set(found)
-        changed = [k for k in found if found[k] != self._expected.get(k)]
-        return "; ".join([f"lost {sorted(lost)}"] * bool(lost) + [f"changed {changed}"] * bool(changed))
+        lost = sorted(set(self._expected) - set(found))
+        changed = [(k, found[k]) for k in sorted(found) if found[k] != self._expected.get(k)]
+        return "; ".join([f"lost {lost}"] * bool(lost) + [f"changed {changed}"] * bool(changed))
 
     def _folder(self, name: str) -> Path:
         path = SHARED / "chaos" / name
+        # What a run left that was broken off.
+        subprocess.run(["umount", "--lazy", str(path / "results")], capture_output=True)
         shutil.rmtree(path, ignore_errors=True)
+        shutil.rmtree(path.with_suffix(".kept"), ignore_errors=True)
         self._cluster.output(f"mkdir -p {path}")
         return path
+
+
+class Queue:
+    """Which jobs are queued or running, asked once a second for all runs."""
+
+    def __init__(self) -> None:
+        self._turn = threading.Lock()
+        self._asked = 0.0
+        self._ids: set[str] = set()
+
+    def forget(self) -> None:
+        """The last answer is out of date."""
+        with self._turn:
+            self._asked = 0.0
+
+    def is_idle(self, run: Path) -> bool:
+        """Whether none of a run's jobs is there."""
+        try:
+            submissions = json.loads((run / "jobs.json").read_text())["submissions"]
+        except FileNotFoundError:
+            return True
+        ids = {job["id"] for submission in submissions for job in submission["jobs"]}
+        with self._turn:
+            if time.monotonic() - self._asked > 1.0:
+                done = subprocess.run(["squeue", "-h", "-a", "-o", "%F"], capture_output=True, text=True)
+                if done.returncode:
+                    return False
+                self._ids, self._asked = set(done.stdout.split()), time.monotonic()
+            return not ids & self._ids
+
+
+def _wait(condition: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(1.0)
+
+
+def _complete(root: Path) -> bool:
+    try:
+        result = merged(root, "a")
+    except (OSError, ValueError):
+        return False
+    return not result.get("partial") and not result["coverage"]["retriable"]
+
+
+def _episodes(run: Path) -> list[dict[str, object]]:
+    found = []
+    for path in sorted((run / "shards").glob("*.jsonl")):
+        for line in path.read_text(errors="replace").splitlines():
+            try:
+                found.append(json.loads(line))
+            except ValueError:
+                continue
+    return found

@@ -18,7 +18,7 @@ from vlaeval_hpc.launch.jobs import Submission, read_submissions
 from vlaeval_hpc.launch.local import LocalCluster
 from vlaeval_hpc.launch.nodes import decide, sick_nodes
 from vlaeval_hpc.results.export import merge_into_files
-from vlaeval_hpc.results.rundir import is_open_run
+from vlaeval_hpc.results.rundir import is_merged, is_open_run
 from vlaeval_hpc.results.table import print_merged
 from vlaeval_hpc.run.coverage import open_shards
 from vlaeval_hpc.run.lock import break_locks_of_jobs
@@ -49,6 +49,8 @@ def submit(evaluation: Evaluation, console: Console) -> Submission | None:
     shards = open_shards(run, plan)
     where = f"{config.model.name} on {plan.name}: {len(plan.items)} episodes"
     if not shards:
+        if not is_merged(run):  # the merge's job was killed
+            merge_into_files(run)
         say(console, f"{where}: all were finished before; results in {run.root}")
         return None
     nodes = graph.build_graph(config, run, shards)

@@ -21,7 +21,9 @@ from vlaeval_hpc.launch.roles import server_process, shard_process
 from vlaeval_hpc.launch.runtime import known_runtime
 from vlaeval_hpc.launch.watch import ServerWatch
 from vlaeval_hpc.run.directory import RunDirectory
+from vlaeval_hpc.run.files import FILES_AWAY
 from vlaeval_hpc.run.job import node_name
+from vlaeval_hpc.run.output import print_what_fits
 from vlaeval_hpc.run.plan import Plan
 
 SICK = 76  # exit status of a shard on whose node nothing works
@@ -68,6 +70,7 @@ class ServerTask:
 
     def __call__(self) -> None:
         """Serve; back into the queue when the time is up before the work is."""
+        print_what_fits()
         run = RunDirectory(self.run)
         outcome = serve(run, self.replica)
         _leave(run, outcome, go_on=not run.stop.exists())
@@ -82,6 +85,7 @@ class ShardsTask:
 
     def __call__(self) -> None:
         """Work; back into the queue when the time is up before the work is."""
+        print_what_fits()
         run = RunDirectory(self.run)
         outcome = work(run, self.shards)
         if outcome.status == SICK:
@@ -98,17 +102,30 @@ class MergeTask:
 
     def __call__(self) -> None:
         """Merge what is there; the server has nobody to wait for any more."""
+        print_what_fits()
         run = RunDirectory(self.run)
+        deadline = time.monotonic() + FILES_AWAY
+        while (status := _merge(run)) == InfrastructureError.exit_code and time.monotonic() < deadline:
+            print("the file system refuses to write: again in 10 s", flush=True)
+            time.sleep(10.0)
+        if status:
+            sys.exit(status)
+
+
+def _merge(run: RunDirectory) -> int:
+    """The exit status of the verb; of InfrastructureError also where its log cannot be opened."""
+    try:
         run.stop.touch()
-        with (run.logs / "merge.log").open("ab") as log:
-            done = subprocess.run(
-                [sys.executable, "-m", "vlaeval_hpc", "merge", self.run],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-            )
-        if done.returncode:
-            sys.exit(done.returncode)
+        log = (run.logs / "merge.log").open("ab")
+    except OSError:
+        return InfrastructureError.exit_code
+    with log:
+        return subprocess.run(
+            [sys.executable, "-m", "vlaeval_hpc", "merge", str(run.root)],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+        ).returncode
 
 
 def _leave_out_this_node(run: RunDirectory) -> None:

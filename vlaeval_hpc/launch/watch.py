@@ -9,6 +9,7 @@ from vlaeval_hpc.config.composition import from_yaml
 from vlaeval_hpc.errors import InfrastructureError, VlaevalError
 from vlaeval_hpc.launch import slurm
 from vlaeval_hpc.launch.jobs import read_submissions
+from vlaeval_hpc.run.clock import age
 from vlaeval_hpc.run.directory import RunDirectory
 from vlaeval_hpc.run.files import write_json
 from vlaeval_hpc.run.lock import Lock
@@ -35,6 +36,12 @@ class ServerWatch:
         if time.monotonic() < self._next or self._run.stop.exists():
             return
         self._next = time.monotonic() + SILENT
+        try:
+            self._look()
+        except OSError as error:  # the file system refuses for a while
+            print(f"warning: {error}", flush=True)
+
+    def _look(self) -> None:
         jobs = self._jobs()
         if not jobs or self._heard_lately() or not self._all_gone(jobs):
             return
@@ -47,18 +54,19 @@ class ServerWatch:
         return [task for s in read_submissions(self._run)[-1:] for task, _ in s.tasks("server")]
 
     def _heard_lately(self) -> bool:
-        ages = []
         for path in self._run.server.glob("rendezvous-*.json"):
             try:
-                ages.append(time.time() - path.stat().st_mtime)
-            except OSError:
+                silent = age(path)
+            except FileNotFoundError:
                 continue
-        return any(age < SILENT for age in ages)
+            if silent is None or silent < SILENT:
+                return True
+        return False
 
     def _all_gone(self, jobs: list[str]) -> bool:
         try:
             answer = json.loads(self._answer.read_text())
-            if answer["jobs"] == jobs and time.time() - answer["asked_at"] < ASK_EVERY:
+            if answer["jobs"] == jobs and (age(self._answer) or 0.0) < ASK_EVERY:
                 return not answer["states"]
         except (OSError, ValueError, KeyError, TypeError):
             pass
@@ -67,7 +75,10 @@ class ServerWatch:
         except InfrastructureError as error:
             print(f"warning: {error}: waiting", flush=True)
             return False
-        write_json(self._answer, {"asked_at": time.time(), "jobs": jobs, "states": states}, mode=0o600)
+        try:
+            write_json(self._answer, {"jobs": jobs, "states": states}, mode=0o600)
+        except InfrastructureError as error:
+            print(f"warning: {error}", flush=True)  # the others ask themselves
         return not states
 
     def _submit_again(self, jobs: list[str]) -> bool:

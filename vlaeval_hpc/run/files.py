@@ -13,6 +13,9 @@ from vlaeval_hpc.errors import ConfigurationError, InfrastructureError
 SCHEMA = 1
 """Version of every file in a run directory; a reader takes its own and every older one."""
 
+FILES_AWAY = 600.0
+"""Seconds that whoever works waits for a file system that refuses to write: a disk may be full for a while."""
+
 
 def write_atomic(path: Path, data: Union[str, bytes], mode: int = 0o644) -> None:
     """Replace `path` by `data`, all or nothing. Raises InfrastructureError where the file system refuses."""

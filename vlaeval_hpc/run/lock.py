@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import tempfile
 import threading
 import time
 import uuid
@@ -17,6 +16,7 @@ from typing import Any, Container, Dict, Optional, Tuple
 
 from vlaeval_hpc.errors import InfrastructureError
 from vlaeval_hpc.run import lifeline
+from vlaeval_hpc.run.clock import age
 from vlaeval_hpc.run.job import job_name, job_restarts
 
 HEARTBEAT = 15.0
@@ -179,24 +179,11 @@ def _runs(owner: Dict[str, Any]) -> bool:
 
 
 def _age(path: Path) -> float:
-    """Seconds since `path` was touched, by the clock of the file system that holds it."""
+    """Seconds since `path` was touched; 0 where that cannot be told: its owner is taken for alive then."""
     try:
-        touched = path.stat().st_mtime
+        return age(path) or 0.0
     except FileNotFoundError:
         return float("inf")
-    except OSError:
-        return 0.0  # not to be told: treat the owner as alive
-    try:
-        # A name of its own for every look: two threads, or two containers that give their processes the same number,
-        # must not take away each other's probe.
-        handle, probe = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".now", dir=str(path.parent))
-    except OSError:
-        return 0.0
-    try:
-        return os.fstat(handle).st_mtime - touched
-    finally:
-        os.close(handle)
-        _unlink(Path(probe))
 
 
 def _read_owner(path: Path) -> Optional[Dict[str, Any]]:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
+from vlaeval_hpc.errors import InfrastructureError
 from vlaeval_hpc.run.files import SCHEMA, write_json
 
 HEARTBEAT = 5.0  # seconds between two touches by the server
@@ -47,9 +48,11 @@ class Rendezvous:
         return found if isinstance(found.urls, list) and found.schema <= SCHEMA else None
 
 
-def beat(path: Path) -> None:
-    """Tell that the server lives."""
+def beat(path: Path, published: Rendezvous) -> None:
+    """Tell that the server lives, and publish again what cannot be read any more."""
     try:
         os.utime(str(path))
-    except OSError:
+        if Rendezvous.read(path) is None:
+            published.publish(path)
+    except (OSError, InfrastructureError):
         pass

@@ -22,6 +22,7 @@ from vlaeval_hpc.errors import ConfigurationError, VlaevalError
 from vlaeval_hpc.policies.base import Policy
 from vlaeval_hpc.run import lifeline
 from vlaeval_hpc.run.directory import RunDirectory
+from vlaeval_hpc.run.output import print_what_fits
 from vlaeval_hpc.run.plan import Plan
 from vlaeval_hpc.run.questions import answer_questions
 from vlaeval_hpc.run.rendezvous import Rendezvous
@@ -38,6 +39,8 @@ def main() -> int:
     parser.add_argument("run", help="a run directory, '-', 'describe' or 'check' (JSON on standard input)")
     parser.add_argument("--replica", type=int, default=0)
     arguments = parser.parse_args()
+    if arguments.run not in ("describe", "check", "-"):
+        print_what_fits()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("websockets.quiet").setLevel(logging.CRITICAL)
     try:

@@ -14,6 +14,7 @@ from typing import Any, Dict
 from vlaeval_hpc.errors import VlaevalError
 from vlaeval_hpc.run import lifeline
 from vlaeval_hpc.run.directory import RunDirectory
+from vlaeval_hpc.run.output import print_what_fits
 from vlaeval_hpc.run.questions import answer_questions
 from vlaeval_hpc.worker.shard import Shard
 
@@ -33,6 +34,7 @@ def main() -> int:
 
             answer_questions(conformance.answer)
             return 0
+        print_what_fits()
         lifeline.hold()
         Shard(RunDirectory(arguments.run), arguments.shard_id).work()
     except VlaevalError as error:
