@@ -27,6 +27,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional
 import numpy as np
 
 from vlaeval_hpc.benchmarks.base import Benchmark, Metric, Observation, Task
+from vlaeval_hpc.benchmarks.frustum import only_what_is_seen
 from vlaeval_hpc.benchmarks.hold import repeat, stay
 from vlaeval_hpc.errors import ConfigurationError, unknown
 from vlaeval_hpc.wire.specs import LANGUAGE, RGB, Spec, Specs
@@ -342,8 +343,8 @@ class _LateContext:
         sim.forward()  # as the real one does: it moves the solver's warm start
         sim.add_render_context(self)
 
-    def render(self, **view: Any) -> None:
-        """Draw, where it is looked at."""
+    def render(self, width: int, height: int, camera_id: int, segmentation: bool = False) -> None:
+        """Draw, where it is looked at, what the camera can see."""
         if not self.looking:
             return
         if self._real is None:
@@ -357,7 +358,9 @@ class _LateContext:
             )
             self._real = MjRenderContextOffscreen(still, device_id=self._device_id)
             self._real.vopt = self.vopt
-        self._real.render(**view)
+        model, data = self._sim.model._model, self._sim.data._data
+        with only_what_is_seen(model, data, self.vopt.geomgroup, camera_id, width / height):
+            self._real.render(width, height, camera_id, segmentation)
 
     def read_pixels(self, width: int, height: int, depth: bool = False, segmentation: bool = False) -> Any:
         """The frame, (height, width, 3) uint8."""
