@@ -36,6 +36,24 @@ def test_outcomes_do_not_depend_on_sharding(vlaeval: Command, tmp_path: Path, un
 
 
 @pytest.mark.parametrize("sharding", ["static", "elastic"])
+def test_outcomes_do_not_depend_on_simulators(
+    vlaeval: Command, tmp_path: Path, undisturbed: object, sharding: str
+) -> None:
+    """Three side by side in one shard, one of which crashes: all items once, the failed one again, one journal."""
+    (tmp_path / "once").mkdir()
+    faults = ("benchmark.params.faults={task-0/1:crash}", f"benchmark.params.once={tmp_path}/once")
+    more = ("cluster.shards=1", "cluster.simulators=3", "benchmark.params.pace=0.1", f"sharding={sharding}")
+    done = vlaeval(*TOY, "run=a", *faults, *more)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert outcomes(merged(tmp_path, "a")) == undisturbed
+    lines = journal(tmp_path, "a")
+    assert sorted(e["episode_id"] for e in lines) == sorted([0, 1, 2] * 2 + [1])
+    assert {e["shard"] for e in lines} == {0}
+    first, second, third = sorted(lines, key=lambda e: float(e["started_at"]))[:3]
+    assert third["started_at"] < min(first["finished_at"], second["finished_at"])  # at the same time
+
+
+@pytest.mark.parametrize("sharding", ["static", "elastic"])
 def test_faults_that_pass_leave_no_trace_in_the_result(
     vlaeval: Command, tmp_path: Path, undisturbed: object, sharding: str
 ) -> None:

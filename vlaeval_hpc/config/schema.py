@@ -59,12 +59,13 @@ class BenchmarkConfig:
     max_steps: int | None = None
     observe: list[str] | None = None
     hang_timeout: float = 300.0
+    licenses: dict[str, str] = field(default_factory=dict)
     environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
 
 
 @dataclass
 class ClusterConfig:
-    """Where the server and the shards run.
+    """Where the server and the shards run, and how many `simulators` a shard has side by side.
 
     scheduler local: `cpus`, `gpus` and `restarts` are its own. scheduler slurm: the rest is; `sbatch` holds options of
     all three jobs by their sbatch names, `server`, `shard` and `merge` those of one, null leaves an option out.
@@ -73,12 +74,15 @@ class ClusterConfig:
     name: str = MISSING
     scheduler: str = "local"
     shards: int = 2
+    simulators: int = 1
     cpus: str | None = None
     gpus: str | None = None
     restarts: int = 2
     shards_per_task: int = 1
     array_parallelism: int | None = None
     max_requeues: int = 10
+    max_resubmits: int = 3
+    max_memory_raises: int = 2
     sbatch: dict[str, Any] = field(default_factory=dict)
     server: dict[str, Any] = field(default_factory=dict)
     shard: dict[str, Any] = field(default_factory=dict)
@@ -155,4 +159,5 @@ class Config:
     results: str = "results"
     run: str | None = None
     submit: bool = True
+    accept_license: bool = False
     sharding: str = "static"

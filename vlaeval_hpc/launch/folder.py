@@ -43,7 +43,7 @@ def open_leases(run: RunDirectory, plan: Plan) -> None:
     """Cut what is open into chunks for the shards of an elastic run; to be called while none of them works."""
     if plan.sharding != "elastic":
         return
-    table = cut(plan.items, open_items(run, plan), plan.shards)
+    table = cut(plan.items, open_items(run, plan), plan.shards * plan.simulators)
     numbers = [int(p.name) for p in run.leases.glob("*") if p.name.isdigit()]
     plan.leases = max(numbers, default=0) + 1
     folder = run.leases / str(plan.leases)

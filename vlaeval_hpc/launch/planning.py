@@ -26,6 +26,7 @@ def check_numbers(config: Config) -> None:
         raise unknown("sharding", config.sharding, SHARDINGS)
     for key, value, least in (
         ("cluster.shards", config.cluster.shards, 1),
+        ("cluster.simulators", config.cluster.simulators, 1),
         ("benchmark.episodes_per_task", config.benchmark.episodes_per_task, 1),
         ("benchmark.max_tasks", config.benchmark.max_tasks, 1),
         ("benchmark.max_steps", config.benchmark.max_steps, 1),
@@ -87,10 +88,16 @@ def make_plan(config: Config, benchmark: Description, policy: Description | None
         run=digest([section, _policy_identity(config, policy), *([mode] if mode else [])]),
         name=_file_name(chosen.name, chosen.params),
         shards=min(config.cluster.shards, len(items)),
+        simulators=config.cluster.simulators,
         sharding=config.sharding,
         items=items,
         tasks=tasks,
-        benchmark={**section, "metrics": metrics, "hang_timeout": chosen.hang_timeout},
+        benchmark={
+            **section,
+            "metrics": metrics,
+            "hang_timeout": chosen.hang_timeout,
+            "expected": observe or (list(policy["observation_spec"]) if policy else []),
+        },
         model={
             **{k: v for k, v in asdict(config.model).items() if k != "environment"},
             **({"files": policy["files"]} if policy else {}),

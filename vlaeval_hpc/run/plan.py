@@ -29,7 +29,7 @@ class Plan:
     """The work of a run and all that a server or a shard needs to do it.
 
     `sharding` static: a shard has its items from the beginning; elastic: it takes leases (run.leases), in the folder
-    numbered `leases`.
+    numbered `leases`. `simulators` work side by side in a shard.
 
     `run` identifies what decides outcomes, so that files of another run are told apart. `name` starts the shard
     files' names. `items` are task-major. `benchmark`, `model`, `server`, `recording` and `mode` are those sections of
@@ -48,6 +48,7 @@ class Plan:
     config: Dict[str, Any] = field(default_factory=dict)
     sharding: str = "static"
     leases: int = 0
+    simulators: int = 1
     recording: Dict[str, Any] = field(default_factory=dict)
     mode: Dict[str, Any] = field(default_factory=dict)
 

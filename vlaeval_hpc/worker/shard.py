@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import time
 from functools import partial
-from typing import Any, Callable, Optional, Union
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Union
 
 from vlaeval_hpc.errors import InfrastructureError
 from vlaeval_hpc.run.chunks import heartbeat_of
 from vlaeval_hpc.run.directory import RunDirectory
-from vlaeval_hpc.run.files import write_json
+from vlaeval_hpc.run.files import FILES_AWAY, write_json
 from vlaeval_hpc.run.job import job_name, node_name
 from vlaeval_hpc.run.journal import Episode, Journal
 from vlaeval_hpc.run.lock import HEARTBEAT, Lock
 from vlaeval_hpc.run.plan import Item, Plan
 from vlaeval_hpc.run.result import RETRIED, shard_result
 from vlaeval_hpc.worker.supervisor import Supervisor
-from vlaeval_hpc.worker.work import ElasticWork, StaticWork, patiently
+from vlaeval_hpc.worker.work import LONGEST_PAUSE, ElasticWork, StaticWork, patiently
 
 WARNING_GRACE = 45.0  # seconds after a time limit's warning in which the episode in flight may end; Slurm gives 90
 SICK_AFTER = 3  # failures of a shard's first episodes after which its node is taken for sick
 PROGRESS_EVERY = 5.0
 PROGRESS_FILES_A_SECOND = 10.0  # of all shards together
-FILES_AWAY = 600.0  # seconds that a shard waits for a file system that refuses to write
 
 
 class SickNode(InfrastructureError):
@@ -41,6 +41,13 @@ class Interrupted(InfrastructureError):
         self.exit_code = 128 + number
 
 
+class Running(NamedTuple):
+    """An episode in flight, and when it was asked for."""
+
+    item: Item
+    since: float
+
+
 class Shard:
     """Runs those items of one shard that no journal has finished yet, or leases of an elastic run."""
 
@@ -49,8 +56,12 @@ class Shard:
         self._shard = shard
         self._plan = Plan.load(run.plan)
         self._files = run.shard(self._plan.name, shard, self._plan.shards)
-        self._supervisor = Supervisor(run.root, shard, self._plan.benchmark["hang_timeout"], self._tick)
-        self._current: Optional[Item] = None
+        # Each simulator has a number of its own in the run, as if it were of a further shard.
+        self._simulators = [
+            Supervisor(run.root, shard + n * self._plan.shards, self._plan.benchmark["hang_timeout"])
+            for n in range(self._plan.simulators)
+        ]
+        self._running: Dict[int, Running] = {}
         self._progress_every = max(PROGRESS_EVERY, self._plan.shards / PROGRESS_FILES_A_SECOND)
         self._progress_at = 0.0
         self._began = 0.0
@@ -73,7 +84,7 @@ class Shard:
         with Lock(self._files.lock, heartbeat) as lock:
             if elastic:
                 self._work: Union[StaticWork, ElasticWork] = ElasticWork(
-                    self._run, self._plan, self._shard, self._files, lock, self._wait
+                    self._run, self._plan, self._shard, self._files, lock
                 )
             else:
                 self._work = StaticWork(self._run, self._plan, self._shard, self._files)
@@ -82,52 +93,86 @@ class Shard:
                 self._run_open(journal)
             finally:
                 journal.close()
-                self._supervisor.end()
-            result = shard_result(
-                self._plan, self._shard, self._work.settled(self._plan.items), self._supervisor.server_info
-            )
+                for simulator in self._simulators:
+                    simulator.end()
+            info = next((s.server_info for s in self._simulators if s.server_info), {})
+            result = shard_result(self._plan, self._shard, self._work.settled(self._plan.items), info)
             self._patiently(lambda: write_json(self._files.result, result))
             self._files.progress.unlink(missing_ok=True)
 
     def _run_open(self, journal: Journal) -> None:
         self._write_progress("starting")
         failed = count = 0
-        while True:
-            item: Optional[Item] = self._patiently(self._work.next)
-            if item is None:
-                return
-            if self._signal:
-                raise Interrupted(self._signal)
-            self._began = self._began or time.time()
-            episode = self._run_item(item)
-            self._patiently(partial(journal.append, episode))
-            self._work.note(episode)
-            self._ran += 1
-            self._say(item, episode)
-            self._write_progress("running", soon=self._progress_every <= PROGRESS_EVERY)
-            count += 1
-            failed += episode.get("failure_reason") in RETRIED
-            if count == failed == SICK_AFTER:
-                sign = {"node": node_name(), "why": episode["failure_reason"], "job": job_name(), "at": time.time()}
-                self._patiently(partial(write_json, self._files.sick, sign))
-                raise SickNode(
-                    f"shard {self._shard}: its first {SICK_AFTER} episodes all failed"
-                    f" ({episode['failure_reason']}): {node_name()} looks sick; see {self._files.journal}"
-                )
+        while self._give():
+            for item, episode in self._ended():
+                self._patiently(partial(journal.append, episode))
+                self._work.note(episode)
+                self._ran += 1
+                self._say(item, episode)
+                self._write_progress("running", soon=self._progress_every <= PROGRESS_EVERY)
+                count += 1
+                failed += episode.get("failure_reason") in RETRIED
+                if count == failed == SICK_AFTER:
+                    self._leave_sick_node(episode)
 
-    def _run_item(self, item: Item) -> Episode:
-        self._current, started = item, time.time()
+    def _give(self) -> bool:
+        """An item for each simulator that has none, as far as there are some; False where nobody needs us any more.
+
+        Raises Interrupted where we were asked to leave and nothing is in flight.
+        """
+        while True:
+            for number, simulator in enumerate(self._simulators):
+                if number in self._running or (self._signal and self._running):
+                    continue
+                item: Optional[Item] = self._patiently(partial(self._work.next, number))
+                if item is None:
+                    continue
+                if self._signal:
+                    raise Interrupted(self._signal)
+                self._began = self._began or time.time()
+                self._running[number] = Running(item, time.time())
+                simulator.begin(item)
+            if self._running:
+                return True
+            pause = self._work.pause()
+            if pause is None:
+                return False
+            self._wait(pause)
+
+    def _ended(self) -> List[Tuple[Item, Episode]]:
+        """Episodes that have ended, once there are some; none after a while, in which there may be new work."""
+        until = time.monotonic() + LONGEST_PAUSE
+        found: List[Tuple[Item, Episode]] = []
+        while not found and time.monotonic() < until:
+            self._tick()
+            select.select([self._simulators[n] for n in self._running], [], [], 1.0)
+            for number, running in list(self._running.items()):
+                record = self._simulators[number].look()
+                if record is not None:
+                    del self._running[number]
+                    found.append((running.item, self._record(running, record)))
+        return found
+
+    def _record(self, running: Running, record: Dict[str, Any]) -> Episode:
         return {
             "run": self._plan.run,
-            "task": item.task,
-            "episode_id": item.episode,
-            "seed": item.seed,
-            **self._supervisor.ask(item),
-            "started_at": round(started, 3),
+            "task": running.item.task,
+            "episode_id": running.item.episode,
+            "seed": running.item.seed,
+            **record,
+            "started_at": round(running.since, 3),
             "finished_at": round(time.time(), 3),
             "host": node_name(),
             "shard": self._shard,
         }
+
+    def _leave_sick_node(self, episode: Episode) -> None:
+        sign = {"node": node_name(), "why": episode["failure_reason"], "job": job_name(), "at": time.time()}
+        self._patiently(partial(write_json, self._files.sick, sign))
+        raise SickNode(
+            f"shard {self._shard}: its first {SICK_AFTER} episodes all failed"
+            f" ({episode['failure_reason']}): {node_name()} looks sick; see {self._files.journal}"
+        )
 
     def _patiently(self, action: Callable[[], Any]) -> Any:
         return patiently(action, FILES_AWAY, self._wait)
@@ -147,17 +192,20 @@ class Shard:
         if not self._signal or leave_at < self._leave_at:
             self._signal, self._leave_at = number, leave_at
 
-    def _tick(self, phase: str) -> None:
+    def _tick(self) -> None:
+        phases = [self._simulators[n].phase for n in self._running]
         # An episode that waits for a server is not in flight, and may wait for long.
-        if self._signal and (time.monotonic() >= self._leave_at or phase in ("starting", "server")):
+        idle = all(phase in ("starting", "server") for phase in phases)
+        if self._signal and (time.monotonic() >= self._leave_at or idle):
             raise Interrupted(self._signal)
-        self._write_progress(phase, soon=False)
+        self._write_progress(phases[0], soon=False)
 
     def _write_progress(self, phase: str, soon: bool = True) -> None:
         """vla-eval's three counts, and what a person who looks at a slow shard asks next; not often, unless `soon`."""
         if not soon and time.monotonic() - self._progress_at < self._progress_every:
             return
         self._progress_at = time.monotonic()
+        current = next((running.item for running in self._running.values()), None)
         progress = {
             "completed": self._work.completed,
             "total": self._work.total,
@@ -165,8 +213,8 @@ class Shard:
             "ran": self._ran,
             "began_at": round(self._began, 3),
             "phase": phase,
-            "task": self._current.task if self._current else None,
-            "episode": self._current.episode if self._current else None,
+            "task": current.task if current else None,
+            "episode": current.episode if current else None,
             "host": node_name(),
             "pid": os.getpid(),
             "job": job_name(),

@@ -20,6 +20,7 @@ from vlaeval_hpc.benchmarks.base import Benchmark
 from vlaeval_hpc.errors import ConfigurationError, InfrastructureError
 from vlaeval_hpc.run.directory import RunDirectory
 from vlaeval_hpc.run.lifeline import supervisor
+from vlaeval_hpc.run.output import print_what_fits
 from vlaeval_hpc.run.plan import Item, Plan
 from vlaeval_hpc.run.target import build
 from vlaeval_hpc.wire.specs import misfits
@@ -34,6 +35,7 @@ class SimulatorProcess:
     """The loop of the child process."""
 
     def __init__(self, run: RunDirectory, shard: int, channel: socket.socket) -> None:
+        self._run = run
         self._plan = Plan.load(run.plan)
         self._questions = channel.makefile("r", encoding="utf-8")
         self._channel = channel
@@ -41,7 +43,7 @@ class SimulatorProcess:
         self._last_phase = ""
         self._began = time.time()
         self._waited = 0.0
-        self._observed = False
+        self._observed = self._prepared = False
         self._client = Client(run, self._plan.run, shard, self._plan.server, self.alive)
         self._benchmark = make_benchmark(self._plan.benchmark)
         self._recorder = Recorder(run, shard, self._plan)
@@ -68,6 +70,7 @@ class SimulatorProcess:
             self._client.leave_draining()
             while True:
                 if not self._client.connected:
+                    self._prepare(item)
                     begin = time.monotonic()
                     self._client.connect(self._plan.name)
                     self._waited = time.monotonic() - begin
@@ -94,6 +97,24 @@ class SimulatorProcess:
             if record.get("failure_reason", "").startswith("simulator"):
                 self._rebuild()
             self._tell({"episode": record})
+
+    def _prepare(self, item: Item) -> None:
+        """While no server is there yet: make the simulator, for what the policy is expected to look at, so that of the
+        episode's start its own reset is left. What goes wrong here, the episode's own start will tell."""
+        if self._prepared or any(self._run.server.glob("rendezvous-*.json")):
+            return
+        self._prepared = True
+        expected = self._plan.benchmark.get("expected")
+        if not expected:
+            return
+        try:
+            self.alive("reset")
+            self._recorder.select(self._benchmark, expected)
+            self._benchmark.reset(self._plan.task(item.task), item.episode)
+            print(f"at {time.time():.2f}: the simulator is ready", flush=True)
+        except Exception:
+            traceback.print_exc()
+            self._rebuild()
 
     def _wanted(self) -> Any:
         """What to look at: the config's word, else the server's, else what its vla-eval parameters ask for."""
@@ -141,6 +162,7 @@ def _die_with(parent: int) -> None:
 def main() -> int:
     """`python bootstrap.py vlaeval_hpc.worker.simulator RUN SHARD PARENT`, with the channel's number in CHANNEL."""
     folder, shard, parent = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    print_what_fits()
     _die_with(parent)
     # Ctrl-C reaches the whole group, and Slurm's signals every process of a step: the shard decides, and kills.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):

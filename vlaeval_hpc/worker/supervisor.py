@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Dict, Optional
 
 from vlaeval_hpc.errors import ConfigurationError, EpisodeError, InfrastructureError
 from vlaeval_hpc.run.plan import Item
@@ -21,37 +21,49 @@ CHANNEL = "VLAEVAL_HPC_CHANNEL"
 
 
 class Supervisor:
-    """One simulator process at a time, started when an episode needs it.
+    """One simulator process at a time, started when an episode needs it; `number` tells it from the shard's others."""
 
-    `tick` is called about once a second while an episode runs, with what the simulator says that it is doing; what it
-    raises ends the wait.
-    """
-
-    def __init__(self, run: Path, shard: int, hang_timeout: float, tick: Callable[[str], None]) -> None:
-        self._arguments = [str(run), str(shard), str(os.getpid())]
+    def __init__(self, run: Path, number: int, hang_timeout: float) -> None:
+        self._arguments = [str(run), str(number), str(os.getpid())]
         self._hang_timeout = hang_timeout
-        self._tick = tick
         self._process: Optional["subprocess.Popen[bytes]"] = None
         self._channel: Optional[socket.socket] = None
         self._received = b""
+        self._begun = self._heard = 0.0
+        self.phase = ""
+        """What the simulator says that it is doing."""
         self.server_info: Dict[str, Any] = {}
 
-    def ask(self, item: Item) -> Dict[str, Any]:
-        """An episode's record; where the process hung or died, a record of that.
+    def begin(self, item: Item) -> None:
+        """Ask for an episode; `look` tells what came of it."""
+        self._begun = self._heard = time.monotonic()
+        self.phase = "starting"
+        if self._process is None:
+            self._start()
+        assert self._channel is not None
+        try:
+            self._channel.sendall((json.dumps(item._asdict()) + "\n").encode())
+        except OSError:
+            pass  # it died: `look` sees the end
+
+    def fileno(self) -> int:
+        """What can be read from when there is something to see."""
+        assert self._channel is not None
+        return self._channel.fileno()
+
+    def look(self) -> Optional[Dict[str, Any]]:
+        """The episode's record, one of its end where the process hung or died; None while it runs. Does not wait.
 
         Raises ConfigurationError or InfrastructureError where the process says that no episode can be run.
         """
-        begin = time.monotonic()
         try:
-            if self._process is None:
-                self._start()
-            return self._wait(item)
+            return self._look()
         except EpisodeError as error:
             self.end()
             return {
                 "metrics": {"success": False},
                 "steps": 0,
-                "elapsed_sec": round(time.monotonic() - begin, 3),
+                "elapsed_sec": round(time.monotonic() - self._begun, 3),
                 "failure_reason": error.reason,
                 "failure_detail": error.detail,
             }
@@ -77,46 +89,41 @@ class Supervisor:
                 stdin=subprocess.DEVNULL,
             )
 
-    def _wait(self, item: Item) -> Dict[str, Any]:
-        assert self._channel is not None
-        phase, heard = "starting", time.monotonic()
-        try:
-            self._channel.sendall((json.dumps(item._asdict()) + "\n").encode())
-        except OSError:
-            raise self._died(phase) from None
-        while True:
-            self._tick(phase)
-            if select.select([self._channel], [], [], 1.0)[0]:
-                for message in self._read(phase):
-                    heard = time.monotonic()
-                    phase = message.get("beat", phase)
-                    self.server_info = message.get("server", self.server_info)
-                    if "fatal" in message:
-                        kind = ConfigurationError if message["code"] == 2 else InfrastructureError
-                        raise kind(message["fatal"])
-                    if "episode" in message:
-                        record: Dict[str, Any] = message["episode"]
-                        return record
-            elif time.monotonic() - heard > self._hang_timeout:
-                limit = f"{self._hang_timeout:g} s (benchmark.hang_timeout)"
-                raise EpisodeError("simulator_hang", f"no sign of life for {limit}, last in: {phase}")
+    def _look(self) -> Optional[Dict[str, Any]]:
+        while select.select([self], [], [], 0.0)[0]:
+            for message in self._read():
+                self._heard = time.monotonic()
+                self.phase = message.get("beat", self.phase)
+                self.server_info = message.get("server", self.server_info)
+                if "fatal" in message:
+                    kind = ConfigurationError if message["code"] == 2 else InfrastructureError
+                    raise kind(message["fatal"])
+                if "episode" in message:
+                    record: Dict[str, Any] = message["episode"]
+                    return record
+        if time.monotonic() - self._heard > self._hang_timeout:
+            limit = f"{self._hang_timeout:g} s (benchmark.hang_timeout)"
+            raise EpisodeError("simulator_hang", f"no sign of life for {limit}, last in: {self.phase}")
+        return None
 
-    def _read(self, phase: str) -> Any:
+    def _read(self) -> Any:
         assert self._channel is not None
         try:
             data = self._channel.recv(1 << 16)
         except OSError:
             data = b""
         if not data:
-            raise self._died(phase)
+            raise self._died()
         *lines, self._received = (self._received + data).split(b"\n")
         return [json.loads(line) for line in lines]
 
-    def _died(self, phase: str) -> EpisodeError:
+    def _died(self) -> EpisodeError:
         assert self._process is not None
         code = self._process.wait()
         if code < 0:
             name = signal.Signals(-code).name
             hint = ": out of memory?" if name == "SIGKILL" else ""
-            return EpisodeError("simulator_crash", f"the simulator process was ended by {name}{hint}, last in: {phase}")
-        return EpisodeError("simulator_crash", f"the simulator process ended with status {code}, last in: {phase}")
+            return EpisodeError(
+                "simulator_crash", f"the simulator process was ended by {name}{hint}, last in: {self.phase}"
+            )
+        return EpisodeError("simulator_crash", f"the simulator process ended with status {code}, last in: {self.phase}")

@@ -21,6 +21,7 @@ from vlaeval_hpc.run.store import Store
 STANDBY = 90.0  # seconds that a shard without work stays while others have some: one of them may die
 STANDBY_SHARDS = 50  # of a large run; the others leave
 PAUSE, LONGEST_PAUSE = 2.0, 20.0  # seconds between two looks for work
+OF_LOCK = "/"  # an owner is a lock's nonce and the number of a simulator of the shard that holds it
 
 
 class Records:
@@ -56,6 +57,7 @@ class StaticWork(Records):
 
     def __init__(self, run: RunDirectory, plan: Plan, shard: int, files: ShardFiles) -> None:
         super().__init__()
+        self._given: Set[Tuple[str, int]] = set()
         self._items = plan.assigned(shard)
         mine = {i.key for i in self._items}
         same_split = f"of{plan.shards}.jsonl"
@@ -71,24 +73,34 @@ class StaticWork(Records):
     def total(self) -> int:
         return len(self._items)
 
-    def next(self) -> Optional[Item]:
-        """The next item, None at the end."""
+    def next(self, simulator: int) -> Optional[Item]:
+        """An item for one of the shard's simulators; None where there is none now."""
         if not self._turn:
-            self._turn = [i for i in self._items if i.key not in self._settled or is_open(self._settled[i.key])]
-        return self._turn.pop(0) if self._turn else None
+            rest = [i for i in self._items if i.key not in self._given]
+            self._turn = [i for i in rest if i.key not in self._settled or is_open(self._settled[i.key])]
+        if not self._turn:
+            return None
+        self._given.add(self._turn[0].key)
+        return self._turn.pop(0)
+
+    def pause(self) -> Optional[float]:
+        """Seconds after which to ask again, nothing being in flight; None: nobody needs us any more."""
+        return None
+
+    def note(self, episode: Episode) -> None:
+        """An episode is in the journal."""
+        super().note(episode)
+        self._given.discard((episode["task"], episode["episode_id"]))
 
 
 class ElasticWork(Records):
-    """Leases, one after the other. `wait` is called for the seconds in which there is nothing to do."""
+    """Leases, one after the other for each of the shard's simulators, which know of each other as shards do."""
 
-    def __init__(
-        self, run: RunDirectory, plan: Plan, shard: int, files: ShardFiles, lock: Lock, wait: Callable[[float], None]
-    ) -> None:
+    def __init__(self, run: RunDirectory, plan: Plan, shard: int, files: ShardFiles, lock: Lock) -> None:
         super().__init__()
         self._run = run
         self._plan = plan
         self._files = files
-        self._wait = wait
         self._standby = shard < STANDBY_SHARDS
         self._index = {item.key: n for n, item in enumerate(plan.items)}
         self._mine = Account(set(), {})
@@ -98,35 +110,51 @@ class ElasticWork(Records):
         table = Table.load(run.root / folder / "table.json")
         self._silence = table.heartbeat * SILENT_BEATS
         self._store = Store(run.root, files.lock)
-        me = Owner(files.stem, lock.nonce, node_name())
-        self._leases = Leases(
-            self._store, folder, table, me, shard, self._lives, self._account, self._missing, time.monotonic
-        )
-        self._lease: Optional[Lease] = None
+        self._leases = [
+            Leases(
+                self._store,
+                folder,
+                table,
+                Owner(files.stem, f"{lock.nonce}{OF_LOCK}{simulator}", node_name()),
+                shard + simulator * plan.shards,
+                self._lives,
+                self._account,
+                self._missing,
+                time.monotonic,
+            )
+            for simulator in range(plan.simulators)
+        ]
+        self._held: List[Optional[Lease]] = [None] * plan.simulators
         self._worked = False
+        self._waited, self._pause = 0.0, PAUSE
 
     @property
     def total(self) -> int:
         """What this shard has run and has in hand."""
-        return len(self._records) + (len(self._lease.items) if self._lease else 0)
+        return len(self._records) + sum(len(lease.items) for lease in self._held if lease)
 
-    def next(self) -> Optional[Item]:
-        """The next item; None where nobody needs us any more."""
-        waited, pause = 0.0, PAUSE
+    def next(self, simulator: int) -> Optional[Item]:
+        """An item for one of the shard's simulators; None where there is none now."""
+        leases = self._leases[simulator]
         while True:
-            if self._lease is not None:
-                index = self._leases.next(self._lease)
+            lease = self._held[simulator]
+            if lease is not None:
+                index = leases.next(lease)
                 if index is not None:
-                    self._worked = True
+                    self._worked, self._waited, self._pause = True, 0.0, PAUSE
                     return self._plan.items[index]
-            self._lease = self._leases.take()
-            if self._lease is not None:
-                continue
-            if self._leases.finished or not self._worked or not self._standby or waited >= STANDBY:
+            self._held[simulator] = leases.take()
+            if self._held[simulator] is None:
                 return None
-            self._wait(pause)
-            waited += pause
-            pause = min(LONGEST_PAUSE, pause * 1.5)
+
+    def pause(self) -> Optional[float]:
+        """Seconds after which to ask again, nothing being in flight; None: nobody needs us any more."""
+        if self._leases[0].finished or not self._worked or not self._standby or self._waited >= STANDBY:
+            return None
+        pause = self._pause
+        self._waited += pause
+        self._pause = min(LONGEST_PAUSE, pause * 1.5)
+        return pause
 
     def note(self, episode: Episode) -> None:
         """An episode is in the journal."""
@@ -139,7 +167,7 @@ class ElasticWork(Records):
         name = f"shards/{owner.shard}.lock"
         try:
             held: Dict[str, Any] = json.loads(self._store.read(name) or "{}")
-            if held.get("nonce") != owner.nonce or is_gone(held):
+            if held.get("nonce") != owner.nonce.partition(OF_LOCK)[0] or is_gone(held):
                 return False
         except (ValueError, KeyError, TypeError, AttributeError):
             return False
