@@ -22,6 +22,7 @@ from vlaeval_hpc.launch.checkpoints import Checkpoint
 from vlaeval_hpc.launch.description import describe_benchmark
 from vlaeval_hpc.launch.evaluation import Evaluation
 from vlaeval_hpc.launch.folder import open_leases, open_run
+from vlaeval_hpc.launch.licenses import with_licenses
 from vlaeval_hpc.launch.local import LocalCluster
 from vlaeval_hpc.launch.planning import check_fit, check_numbers, make_plan, run_name
 from vlaeval_hpc.launch.provenance import provenance
@@ -80,6 +81,7 @@ def evaluate(
     if config.cluster.scheduler != "local":
         raise ConfigurationError("evaluate works on this machine: cluster=local")
     check_numbers(config)
+    config = with_licenses(config)
     runtime = ready_runtime(config.benchmark.environment, config.benchmark.name, lambda line: print(line, flush=True))
     described = describe_benchmark(config.benchmark, runtime)
     held = _InProcess(policy, described, observe)

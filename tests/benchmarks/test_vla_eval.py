@@ -110,6 +110,12 @@ def test_only_what_is_looked_at_is_asked_for(answers: dict[str, Callable[[], Any
     }
 
 
+def test_a_licence_that_was_agreed_to_is_not_asked_for(answers: dict[str, Callable[[], Any]]) -> None:
+    agreed, asked = answers["rules"]()["licences"]
+    assert agreed == ""
+    assert asked.startswith("ConfigurationError: Drift gave up (1)") and asked.endswith("accept_license=true")
+
+
 def test_what_is_wrong_is_named(answers: dict[str, Callable[[], Any]]) -> None:
     none, unknown, wrong, render, camera, missing = answers["rules"]()["refused"]
     assert "benchmark.params.benchmark: none is named" in none

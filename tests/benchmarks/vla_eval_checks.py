@@ -59,13 +59,15 @@ def theirs(episodes, steps, chunk):
 def drift():
     """A class of vla-eval's that remembers its last episode, draws by numpy, and names two tasks alike."""
     from vla_eval.benchmarks.base import StepBenchmark, StepResult
+    from vla_eval.dirs import ensure_license
     from vla_eval.specs import IMAGE_RGB, LANGUAGE, DimSpec
 
     class Drift(StepBenchmark):
         made = []
 
-        def __init__(self, limit=6, send_wrist_image=False, send_state=False, seed=None):
+        def __init__(self, limit=6, send_wrist_image=False, send_state=False, seed=None, licence=None):
             super().__init__()
+            self.licence = licence
             self.limit, self.wrist, self.state, self.seed = limit, send_wrist_image, send_state, seed
             self.episodes = 0
             self.looked = 0
@@ -77,6 +79,8 @@ def drift():
 
         def reset(self, task):
             assert task["thing"] is not None
+            if self.licence:
+                ensure_license(self.licence, url="https://example.org", description="a licence")
             self.level = task["level"]
             self.episodes += 1
             self.at = np.random.uniform() + self.episodes + 0.001 * task["episode_idx"]
@@ -177,6 +181,8 @@ def rules():
         looked._made._subtask_just_reset = fresh  # as its CALVIN says that the next instruction has begun
         looked.step(np.array([0.0]), look=False)
         found["restarted"].append(looked.restarted)
+    os.environ["VLA_EVAL_ACCEPTED_LICENSES"] = "agreed-to"
+    found["licences"] = [refused(lambda n=n: start(opened(licence=n), "far", 1)) for n in ("agreed-to", "not")]
     found["refused"] = [
         refused(lambda: VLAEval(seed=0)),
         refused(lambda: VLAEval(seed=0, benchmark="vla_eval.benchmarks.moon:Moon")),

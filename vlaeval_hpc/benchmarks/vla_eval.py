@@ -112,7 +112,16 @@ class VLAEval(Benchmark):
         return listed
 
     def reset(self, task: Mapping[str, Any], episode: int) -> None:
-        """Begin the episode."""
+        """Begin the episode. Raises ConfigurationError where the class gives up and wants its process to end."""
+        try:
+            self._reset(task, episode)
+        except SystemExit as error:
+            raise ConfigurationError(
+                f"{self._class.__name__} gave up ({error}), and said why in this process's log; where it wants a"
+                " licence agreed to: '+benchmark.licenses={NAME: URL}' accept_license=true"
+            ) from error
+
+    def _reset(self, task: Mapping[str, Any], episode: int) -> None:
         self._bind()
         if not self._listed:
             self.tasks()

@@ -17,6 +17,7 @@ from vlaeval_hpc.errors import ConfigurationError
 from vlaeval_hpc.launch.checkpoints import ready_checkpoint
 from vlaeval_hpc.launch.conformance import check_benchmark, check_pair, check_policy, kept_folder
 from vlaeval_hpc.launch.finding import OK, PROBLEM, Finding
+from vlaeval_hpc.launch.licenses import with_licenses
 from vlaeval_hpc.launch.planning import check_numbers
 from vlaeval_hpc.launch.runtime import ready_runtime
 
@@ -60,6 +61,7 @@ def _check(
     config: Config, with_policy: bool, steps: int, note: Callable[[str], None], say: Callable[[Finding], None]
 ) -> None:
     check_numbers(config)
+    config = with_licenses(config)
     if with_policy and (config.server.url or config.model.target is None):
         raise ConfigurationError("check runs the policy itself, in its environment: server.url is for evaluations")
     benchmark = ready_runtime(config.benchmark.environment, config.benchmark.name, note)

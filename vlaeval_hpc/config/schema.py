@@ -60,6 +60,7 @@ class BenchmarkConfig:
     observe: list[str] | None = None
     hang_timeout: float = 300.0
     licenses: dict[str, str] = field(default_factory=dict)
+    licenses: dict[str, str] = field(default_factory=dict)
     environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
 
 
@@ -158,6 +159,7 @@ class Config:
     mode: ModeConfig = field(default_factory=ModeConfig)
     results: str = "results"
     run: str | None = None
+    accept_license: bool = False
     submit: bool = True
     accept_license: bool = False
     sharding: str = "static"

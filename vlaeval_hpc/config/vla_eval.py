@@ -27,6 +27,9 @@ _CONDA = {
 }
 """The conda environments of vla-eval's images that are not called as the image is (its docker/Dockerfile.*)."""
 
+_LICENSES = {"vla_eval.benchmarks.behavior1k.": {"behavior-dataset-tos": "https://behavior.stanford.edu/dataset"}}
+"""What its classes ask a terminal before they fetch their data."""
+
 
 def with_vla_eval(benchmark: BenchmarkConfig) -> BenchmarkConfig:
     """The benchmark, with `params.config`, a YAML of vla-eval's, read in. Raises ConfigurationError.
@@ -60,6 +63,9 @@ def with_vla_eval(benchmark: BenchmarkConfig) -> BenchmarkConfig:
         environment = _with_docker(environment, found.get("docker") or {})
     elif entry is not None:
         raise ConfigurationError("benchmark.params.entry: one of what? valid with benchmark.params.config=FILE")
+    for start, named in _LICENSES.items():
+        if str(params.get("benchmark")).startswith(start):
+            benchmark = replace(benchmark, licenses={**named, **benchmark.licenses})
     # What a policy's randomness starts from is the same seed.
     seed = int(params.pop("seed", benchmark.seed))
     return replace(benchmark, params=params, seed=seed, environment=_with_python(environment))

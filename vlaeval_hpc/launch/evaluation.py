@@ -12,6 +12,7 @@ from vlaeval_hpc.config.schema import Config
 from vlaeval_hpc.errors import ConfigurationError
 from vlaeval_hpc.launch.checkpoints import Checkpoint, ready_checkpoint
 from vlaeval_hpc.launch.description import Described, describe_benchmark
+from vlaeval_hpc.launch.licenses import with_licenses
 from vlaeval_hpc.launch.planning import check_fit, check_numbers, make_plan, run_name
 from vlaeval_hpc.launch.remote import RemoteServer
 from vlaeval_hpc.launch.roles import checkpoint_binds
@@ -58,6 +59,7 @@ class Preparation:
         Raises ConfigurationError for whatever would keep the evaluation from its end.
         """
         check_numbers(config)
+        config = with_licenses(config)
         remote = RemoteServer.parse(config.server.url) if config.server.url else None
         if remote:
             remote.check()
