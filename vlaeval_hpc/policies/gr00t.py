@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 from typing import Any
 
@@ -23,94 +24,102 @@ arrays (batch, time, ...); the server runs without --use-sim-policy-wrapper."""
 PING_TIMEOUT = 10.0
 
 
-class Gr00t(Policy):
-    """Asks the server at `url` (tcp://HOST:5555) for each observation, one after the other.
+class ToldAsGr00t(Policy):
+    """What GR00T is told and gives, wherever it runs, in the embodiment's own names.
 
-    The embodiment's own names: `cameras` maps its video keys to the benchmark's cameras, `state` its state keys to how
-    many numbers of the benchmark's state each takes, in order, `action` is its action keys in the order of the
-    benchmark's action, `prompt` its language key. `gripper`: see outside.GRIPPERS. An answer is waited for at most
-    `timeout` seconds. A server that wants a token gets GR00T_API_TOKEN of the environment. Needs pyzmq.
-
-    Raises InfrastructureError where the server does not answer, RuntimeError with what it says where it failed,
-    ValueError where its answer holds no actions.
+    `cameras` maps its video keys to the benchmark's cameras, `state` its state keys to how many numbers of the
+    benchmark's state each takes, in order, `action` is its action keys in the order of the benchmark's action, `prompt`
+    its language key. `dim` is the numbers in an action. `gripper`: see outside.GRIPPERS.
     """
 
     def __init__(
         self,
         *,
         checkpoint: str | None,
-        url: str,
-        dialect: str,
         dim: int,
         cameras: dict[str, str],
         state: dict[str, int],
         action: list[str],
         prompt: str,
         gripper: str = "as_is",
-        timeout: float = 100.0,
     ) -> None:
         super().__init__(checkpoint=checkpoint)
-        self._url = outside.address(url, ("tcp",), 5555).geturl()
-        if dialect not in DIALECTS:
-            raise unknown("model.params.dialect", dialect, DIALECTS)
         if not action:
             raise ConfigurationError("model.params.action: names no part of the action")
-        self._flat = dialect == "n1.5"
         self._dim = dim
         self._cameras = cameras
         self._state = state
         self._action = action
         self._prompt = prompt
         self._gripper = outside.check_gripper(gripper)
-        self._timeout = timeout
-        self._socket: Any = None
         self.action_spec = outside.gives(dim)
         self.observation_spec = outside.looks(cameras.values(), sum(state.values()))
 
+    def _told(self, observations: list[Observation]) -> dict[str, Any]:
+        """Maps by modality, of arrays (batch, time, ...)."""
+        video = {
+            key: np.stack([seen["images"][camera] for seen in observations])[:, None]
+            for key, camera in self._cameras.items()
+        }
+        state = {}
+        if self._state:
+            states = np.stack([np.asarray(seen["states"], np.float32) for seen in observations])[:, None]
+            parts = np.split(states, np.cumsum(list(self._state.values()))[:-1], axis=-1)
+            state = dict(zip(self._state, parts, strict=True))
+        told = [[seen["task_description"]] for seen in observations]
+        return {"video": video, "state": state, "language": {self._prompt: told}}
+
+    def _chunks(self, given: Any) -> list[NDArray[np.floating[Any]]]:
+        """What it gave, by action key arrays (batch, k, numbers), as a chunk (k, dim) for each observation."""
+        if not isinstance(given, dict):
+            raise ValueError(f"GR00T gave no actions: {given!r:.200}")
+        parts = []
+        for key in self._action:
+            part = np.asarray(given.get(key))
+            if part.ndim != 3 or not len(part):
+                had = {k: np.shape(v) for k, v in given.items()}
+                raise ValueError(f"GR00T gave no '{key}' but {had} (model.params.action, .dialect)")
+            parts.append(part)
+        return [outside.actions(chunk, self._dim, self._gripper) for chunk in np.concatenate(parts, axis=-1)]
+
+
+class Gr00t(ToldAsGr00t):
+    """Asks the server at `url` (tcp://HOST:5555) for each observation, one after the other.
+
+    An answer is waited for at most `timeout` seconds. A server that wants a token gets GR00T_API_TOKEN of the
+    environment. Needs pyzmq. The rest: ToldAsGr00t.
+
+    Raises InfrastructureError where the server does not answer, RuntimeError with what it says where it failed,
+    ValueError where its answer holds no actions.
+    """
+
+    def __init__(self, *, url: str, dialect: str, timeout: float = 100.0, **told: Any) -> None:
+        super().__init__(**told)
+        self._url = outside.address(url, ("tcp",), 5555).geturl()
+        if dialect not in DIALECTS:
+            raise unknown("model.params.dialect", dialect, DIALECTS)
+        self._flat = dialect == "n1.5"
+        self._timeout = timeout
+        self._socket: Any = None
+
     def load(self) -> None:
         """Ask whether it is there. Raises InfrastructureError, ConfigurationError where pyzmq is missing."""
-        self._call({"endpoint": "ping"}, min(PING_TIMEOUT, self._timeout))
+        self._call({"endpoint": "ping"}, PING_TIMEOUT)
 
     def predict(self, observations: list[Observation], sessions: list[Session]) -> list[NDArray[np.floating[Any]]]:
         return [self._one(seen) for seen in observations]
 
     def _one(self, seen: Observation) -> NDArray[np.floating[Any]]:
-        video = {key: seen["images"][camera][None] for key, camera in self._cameras.items()}
-        state, begin = {}, 0
-        for key, count in self._state.items():
-            state[key] = np.asarray(seen["states"][begin : begin + count], dtype=np.float32)[None]
-            begin += count
-        told = seen["task_description"]
+        told = self._told([seen])
         if self._flat:
-            video = {f"video.{key}": value for key, value in video.items()}
-            data = {**video, **{f"state.{key}": value for key, value in state.items()}, self._prompt: [told]}
-        else:
-            observation = {
-                "video": {key: value[None] for key, value in video.items()},
-                "state": {key: value[None] for key, value in state.items()},
-                "language": {self._prompt: [[told]]},
-            }
-            data = {"observation": observation, "options": None}
-        return self._actions(self._call({"endpoint": "get_action", "data": data}, self._timeout))
+            flat = {f"{kind}.{key}": value[0] for kind in ("video", "state") for key, value in told[kind].items()}
+            given = self._call({"endpoint": "get_action", "data": {**flat, self._prompt: [seen["task_description"]]}})
+            return self._chunks(_batched(given))[0]
+        given = self._call({"endpoint": "get_action", "data": {"observation": told, "options": None}})
+        return self._chunks(given[0] if isinstance(given, list) and given else None)[0]  # [actions, info]
 
-    def _actions(self, given: Any) -> NDArray[np.floating[Any]]:
-        if not self._flat:
-            given = given[0] if isinstance(given, list) and given else None  # [actions, info]
-        if not isinstance(given, dict):
-            raise ValueError(f"the GR00T server gave no actions: {given!r:.200}")
-        parts = []
-        for name in self._action:
-            key = f"action.{name}" if self._flat else name
-            part = np.asarray(given.get(key))
-            if part.ndim not in ((1, 2) if self._flat else (3,)) or not len(part):
-                had = {k: np.shape(v) for k, v in given.items()}
-                raise ValueError(f"the GR00T server gave no '{key}' but {had} (model.params.action, .dialect)")
-            if not self._flat:
-                part = part[0]
-            parts.append(part[:, None] if part.ndim == 1 else part)
-        return outside.actions(np.concatenate(parts, axis=-1), self._dim, self._gripper)
-
-    def _call(self, request: dict[str, Any], timeout: float) -> Any:
+    def _call(self, request: dict[str, Any], most: float = math.inf) -> Any:
+        timeout = min(most, self._timeout)
         zmq = _zmq()
         token = os.environ.get("GR00T_API_TOKEN")
         frame = codec.encode({**request, "api_token": token} if token else request, _array_map)
@@ -132,6 +141,14 @@ class Gr00t(Policy):
         if isinstance(answer, dict) and "error" in answer:
             raise RuntimeError(f"the GR00T server {self._url} failed: {answer['error']!s:.2000}")
         return answer
+
+
+def _batched(given: Any) -> Any:
+    """N1.5's answer, action.KEY of (k,) or (k, numbers), as N1.6 names and shapes it."""
+    if not isinstance(given, dict):
+        return given
+    parts = {key.removeprefix("action."): np.asarray(value) for key, value in given.items()}
+    return {key: (part[:, None] if part.ndim == 1 else part)[None] for key, part in parts.items()}
 
 
 def _zmq() -> Any:

@@ -9,46 +9,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlaeval_hpc.errors import ConfigurationError, unknown
-from vlaeval_hpc.policies import norms, outside
-from vlaeval_hpc.policies.base import Observation, Policy, Session
+from vlaeval_hpc.policies import norms
+from vlaeval_hpc.policies.base import Observation, Session
+from vlaeval_hpc.policies.gr00t import ToldAsGr00t
 from vlaeval_hpc.policies.noise import own_noise
 
 
-class Gr00tLocal(Policy):
+class Gr00tLocal(ToldAsGr00t):
     """A checkpoint for the embodiment that Isaac-GR00T names `embodiment`: LIBERO_PANDA, GR1.
 
-    `dim`, `cameras`, `state`, `action`, `prompt`, `gripper` as for GR00T's servers (policies.gr00t). All observations
-    go through the model together. The noise of an episode is the same in every batch; the rest holds to rounding.
+    The rest: ToldAsGr00t. All observations go through the model together. The noise of an episode is the same in every
+    batch; what is computed holds to rounding.
 
     Raises ConfigurationError where Isaac-GR00T is missing, or knows no such embodiment.
     """
 
-    def __init__(
-        self,
-        *,
-        checkpoint: str | None,
-        embodiment: str,
-        dim: int,
-        cameras: dict[str, str],
-        state: dict[str, int],
-        action: list[str],
-        prompt: str,
-        gripper: str = "as_is",
-    ) -> None:
-        super().__init__(checkpoint=checkpoint)
+    def __init__(self, *, checkpoint: str | None, embodiment: str, **told: Any) -> None:
+        super().__init__(checkpoint=checkpoint, **told)
         self._folder = norms.checkpoint_folder(checkpoint)
-        if not action:
-            raise ConfigurationError("model.params.action: names no part of the action")
         self._embodiment = embodiment
-        self._dim = dim
-        self._cameras = cameras
-        self._state = state
-        self._action = action
-        self._prompt = prompt
-        self._gripper = outside.check_gripper(gripper)
         self._policy: Any = None
-        self.action_spec = outside.gives(dim)
-        self.observation_spec = outside.looks(cameras.values(), sum(state.values()))
 
     def files(self) -> list[Path]:
         return norms.checkpoint_files(self._folder)
@@ -68,20 +48,6 @@ class Gr00tLocal(Policy):
         self._policy = Gr00tPolicy(embodiment_tag=tag, model_path=str(self._folder), device=device)
 
     def predict(self, observations: list[Observation], sessions: list[Session]) -> list[NDArray[np.floating[Any]]]:
-        states = np.stack([np.asarray(seen["states"], np.float32) for seen in observations])[:, None]
-        parts = np.split(states, np.cumsum(list(self._state.values()))[:-1], axis=-1)
-        told = {
-            "video": {
-                key: np.stack([seen["images"][camera] for seen in observations])[:, None]
-                for key, camera in self._cameras.items()
-            },
-            "state": dict(zip(self._state, parts, strict=True)),
-            "language": {self._prompt: [[seen["task_description"]] for seen in observations]},
-        }
         with own_noise(sessions):
-            given, _ = self._policy.get_action(told)
-        missing = [name for name in self._action if name not in given]
-        if missing:
-            raise ValueError(f"GR00T gave no '{missing[0]}' but {', '.join(given)} (model.params.action)")
-        chunks = np.concatenate([given[name] for name in self._action], axis=-1)
-        return [outside.actions(chunk, self._dim, self._gripper) for chunk in chunks]
+            given, _ = self._policy.get_action(self._told(observations))
+        return self._chunks(given)

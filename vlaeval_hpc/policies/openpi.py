@@ -18,42 +18,56 @@ from vlaeval_hpc.wire.codec import MAX_FRAME, WireError
 OPEN_TIMEOUT = 10.0
 
 
-class Openpi(Policy):
-    """Asks the server at `url` (ws://HOST:PORT) for each observation, one after the other, over one connection.
+class ToldAsOpenpi(Policy):
+    """What a policy of openpi's is told, wherever it runs.
 
-    `cameras` maps the server's names of images to the benchmark's cameras; `state` and `prompt` are its names of the
-    state and the instruction, `state` null where it wants none. `size`: images are resized to size x size, with black
-    borders where they are not square, as openpi's own clients do; null sends them as they are. `dim` and `state_dim`
-    are the numbers in an action and in the benchmark's state. An answer is waited for at most `timeout` seconds. A
-    server that wants a key gets OPENPI_API_KEY of the environment.
-
-    Raises InfrastructureError where the server is lost, RuntimeError with what it says where it failed.
+    `cameras` maps its names of images to the benchmark's cameras; `state` and `prompt` are its names of the state and
+    the instruction, `state` null where it wants none. `size`: images are resized to size x size, with black borders
+    where they are not square, as openpi's own clients do; null leaves them as they are. `dim` and `state_dim` are the
+    numbers in an action and in the benchmark's state.
     """
 
     def __init__(
         self,
         *,
         checkpoint: str | None,
-        url: str,
         dim: int,
         cameras: dict[str, str],
         state: str | None = "observation/state",
         state_dim: int = 0,
         prompt: str = "prompt",
         size: int | None = 224,
-        timeout: float = 100.0,
     ) -> None:
         super().__init__(checkpoint=checkpoint)
-        self._url = outside.address(url, ("ws", "wss"), 8000).geturl()
         self._dim = dim
         self._cameras = cameras
-        self._state = state
+        self._state = state if state_dim else None
         self._prompt = prompt
         self._size = size
-        self._timeout = timeout
-        self._socket: Any = None
         self.action_spec = outside.gives(dim)
         self.observation_spec = outside.looks(cameras.values(), state_dim if state else 0)
+
+    def _told(self, seen: Observation) -> dict[str, Any]:
+        told: dict[str, Any] = {name: resized(seen["images"][c], self._size) for name, c in self._cameras.items()}
+        if self._state:
+            told[self._state] = seen["states"]
+        return {**told, self._prompt: seen["task_description"]}
+
+
+class Openpi(ToldAsOpenpi):
+    """Asks the server at `url` (ws://HOST:PORT) for each observation, one after the other, over one connection.
+
+    An answer is waited for at most `timeout` seconds. A server that wants a key gets OPENPI_API_KEY of the environment.
+    The rest: ToldAsOpenpi.
+
+    Raises InfrastructureError where the server is lost, RuntimeError with what it says where it failed.
+    """
+
+    def __init__(self, *, url: str, timeout: float = 100.0, **told: Any) -> None:
+        super().__init__(**told)
+        self._url = outside.address(url, ("ws", "wss"), 8000).geturl()
+        self._timeout = timeout
+        self._socket: Any = None
         self.metadata: dict[str, Any] = {}
 
     def load(self) -> None:
@@ -61,14 +75,7 @@ class Openpi(Policy):
         self._connect()
 
     def predict(self, observations: list[Observation], sessions: list[Session]) -> list[NDArray[np.floating[Any]]]:
-        return [self._one(seen) for seen in observations]
-
-    def _one(self, seen: Observation) -> NDArray[np.floating[Any]]:
-        message: dict[str, Any] = {name: resized(seen["images"][c], self._size) for name, c in self._cameras.items()}
-        if self._state:
-            message[self._state] = seen["states"]
-        message[self._prompt] = seen["task_description"]
-        return outside.actions(self._ask(message).get("actions"), self._dim)
+        return [outside.actions(self._ask(self._told(seen)).get("actions"), self._dim) for seen in observations]
 
     def _ask(self, message: dict[str, Any]) -> dict[str, Any]:
         frame = openpi.encode(message)

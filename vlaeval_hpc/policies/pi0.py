@@ -10,36 +10,24 @@ from numpy.typing import NDArray
 
 from vlaeval_hpc.errors import ConfigurationError
 from vlaeval_hpc.policies import outside
-from vlaeval_hpc.policies.base import Observation, Policy, Session
+from vlaeval_hpc.policies.base import Observation, Session
 from vlaeval_hpc.policies.noise import seed_of
-from vlaeval_hpc.policies.openpi import resized
+from vlaeval_hpc.policies.openpi import ToldAsOpenpi
 
 FAST = "pi0_fast"  # openpi's ModelType of the one that decodes tokens, and starts from no noise
 
 
-class Pi0(Policy):
+class Pi0(ToldAsOpenpi):
     """A checkpoint as openpi trained it, under the training config `config`: pi05_libero, pi0_libero, pi0_fast_libero.
 
-    `checkpoint` is a folder, or a gs:// address that openpi fetches itself, into OPENPI_DATA_HOME. `dim`, `cameras`,
-    `state`, `state_dim`, `prompt`, `size` as for openpi's servers (policies.openpi). One observation after the other,
-    as openpi's Policy takes them; each episode's noise is its own.
+    `checkpoint` is a folder, or a gs:// address that openpi fetches itself, into OPENPI_DATA_HOME. The rest:
+    ToldAsOpenpi. One observation after the other, as openpi's Policy takes them; each episode's noise is its own.
 
     Raises ConfigurationError where openpi is missing, or has no such config.
     """
 
-    def __init__(
-        self,
-        *,
-        checkpoint: str | None,
-        config: str,
-        dim: int,
-        cameras: dict[str, str],
-        state: str | None = "observation/state",
-        state_dim: int = 0,
-        prompt: str = "prompt",
-        size: int | None = 224,
-    ) -> None:
-        super().__init__(checkpoint=checkpoint)
+    def __init__(self, *, checkpoint: str | None, config: str, **told: Any) -> None:
+        super().__init__(checkpoint=checkpoint, **told)
         self._where = checkpoint or ""
         self._folder = None if self._where.startswith("gs://") else Path(self._where).expanduser()
         if not checkpoint or (self._folder and not self._folder.is_dir()):
@@ -47,15 +35,8 @@ class Pi0(Policy):
                 f"model.checkpoint={checkpoint}: valid: a folder, gs://..., hf://ORG/NAME@REVISION"
             )
         self._config = config
-        self._dim = dim
-        self._cameras = cameras
-        self._state = state if state_dim else None
-        self._prompt = prompt
-        self._size = size
         self._policy: Any = None
         self._noise: tuple[int, int] | None = None
-        self.action_spec = outside.gives(dim)
-        self.observation_spec = outside.looks(cameras.values(), state_dim if state else 0)
 
     def files(self) -> list[Path]:
         return sorted(p for p in self._folder.rglob("*") if p.is_file()) if self._folder else []
@@ -79,11 +60,7 @@ class Pi0(Policy):
         return [self._one(seen, session) for seen, session in zip(observations, sessions, strict=True)]
 
     def _one(self, seen: Observation, session: Session) -> NDArray[np.floating[Any]]:
-        told: dict[str, Any] = {name: resized(seen["images"][c], self._size) for name, c in self._cameras.items()}
-        if self._state:
-            told[self._state] = seen["states"]
-        told[self._prompt] = seen["task_description"]
         noise = None
         if self._noise:
             noise = np.random.default_rng(seed_of(session)).standard_normal(self._noise).astype(np.float32)
-        return outside.actions(self._policy.infer(told, noise=noise)["actions"], self._dim)
+        return outside.actions(self._policy.infer(self._told(seen), noise=noise)["actions"], self._dim)
