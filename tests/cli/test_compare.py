@@ -86,6 +86,26 @@ def test_flips(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert [line.split() for line in lines[-2:]] == [["b", "task-2", "12", "gained"], ["b", "task-2", "13", "gained"]]
 
 
+def test_the_videos_of_flips(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Those that were recorded, and are still there."""
+    for name in ("a", "b"):
+        run = RunDirectory(name)
+        merge_into_files(run)
+        content = json.loads(run.merged.read_text())
+        for task in content["tasks"]:
+            for episode in task["episodes"]:
+                episode["video"] = f"videos/{task['task']}/{episode['episode_id']:04}.mp4"
+        run.merged.write_text(json.dumps(content))
+        os.utime(run.merged, (4e9, 4e9))
+        (run.videos / "task-0").mkdir(parents=True)
+        (run.videos / "task-0" / "0010.mp4").touch()
+    assert main(["a", "b", "--json"]) == 0
+    pair = json.loads(capsys.readouterr().out)["pairs"][0]
+    assert pair["videos"][:2] == [[f"{name}/videos/task-0/0010.mp4" for name in ("a", "b")], [None, None]]
+    main(["a", "b", "--flips"])
+    assert capsys.readouterr().out.splitlines()[-2:] == ["a/videos/task-0/0010.mp4", "b/videos/task-0/0010.mp4"]
+
+
 def test_merged_files_and_stale_ones(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = RunDirectory("b")
     merge_into_files(run)

@@ -32,7 +32,12 @@ def some_run(root: Path, won: int, tasks: int = 3, merge: bool = True) -> RunDir
     plan.model.update(name="pilot", checkpoint=root.name)
     run = made_run(root, plan)
     records = [made_record(i, i.episode < won) for i in plan.items]
-    records[1] = made_record(plan.items[1], failure="policy_error", failure_detail="Segmentation [fault]\nin step")
+    records[1] = made_record(
+        plan.items[1],
+        failure="policy_error",
+        failure_detail="Segmentation [fault]\nin step",
+        video="videos/task-0/0001_error.mp4",
+    )
     write_journal(run, plan, 0, records)
     (run.logs / "shard-0.log").write_text(
         "[0/12] task-0 episode 0: won\nlibGL: no [swrast]\n[1/12] task-0 episode 1: broke\n"
@@ -132,6 +137,7 @@ def test_down_to_an_episodes_failure_and_log(root: Path, tmp_path: Path) -> None
         assert [row[1] for row in rows(pilot)[1:]] == ["success", "failure", "failure"]
         await pilot.press("enter")
         await until(pilot, lambda: "libGL" in text(pilot))
+        assert f"{root}/alpha_metaworld_1/videos/task-0/0001_error.mp4, which is gone" in text(pilot)
         assert "Segmentation [fault]\nin step" in text(pilot) and "logs/shard-0.log:" in text(pilot)
         assert "libGL: no [swrast]\n[1/12] task-0 episode 1: broke" in text(pilot) and "episode 0" not in text(pilot)
         await pilot.press("escape", "escape", "p")

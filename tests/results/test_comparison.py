@@ -159,8 +159,8 @@ def test_what_does_not_pair_is_refused_with_the_difference(change: dict[str, Any
 def test_versions_and_limits_differ_only_where_both_tell() -> None:
     def told(name: str, requirements: list[str], steps: int | None) -> Outcomes:
         content = merged({("t", 0): {"metrics": {"success": True}}})
-        config = {**content["config"], "environment": {"requirements": requirements}}
-        return outcomes(name, {**content, "config": config}, steps)
+        config = {**content["config"], "environment": {"requirements": requirements}, "max_steps": steps}
+        return outcomes(name, {**content, "config": config})
 
     compare([told("a", ["sim==1"], 100), told("b", [], None)])
     with pytest.raises(ConfigurationError, match="max_steps is 90, not 100; environment.requirements is"):

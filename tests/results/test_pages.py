@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -34,8 +35,15 @@ def some_run(root: Path, won: int, failure: str | None = None, checkpoint: int =
     for item in items:
         success = item.episode < won
         records.append(made_record(item, metrics={"success": success, "distance": 0.5 / (item.episode + 1)}))
+    for record in records[2:5]:
+        record["video"] = f"videos/task-0/{record['episode_id']:04}.mp4"
+        (root / "videos" / "task-0").mkdir(parents=True, exist_ok=True)
+        if record["episode_id"] != 4:  # one has been removed since
+            (root / record["video"]).write_bytes(b"mp4")
     if failure:
-        records[3] = made_record(items[3], failure=failure, failure_detail=f"Traceback:\n{MARKUP}")
+        records[3] = made_record(
+            items[3], failure=failure, failure_detail=f"Traceback:\n{MARKUP}", video=records[3]["video"]
+        )
     write_journal(run, plan, 0, records)
     (run.logs / "shard-0.log").write_text(
         f"[2/16] task-0 episode 2: won\nGL said {MARKUP}\n[3/16] task-0 episode 3: broke\n"
@@ -119,7 +127,7 @@ def test_a_runs_page(browser: Browser, root: Path, width: int) -> None:
     assert shown.count("#tasks svg.bar line") == 2 and shown.count("#tasks svg.strip") == 2
     # Sorted, the task of the bad name comes first.
     assert EVIL in shown.text("#tasks tr:has(svg) >> nth=0") and shown.count("#tasks .strip path.broke") == 1
-    lost = shown.page.locator("#tasks details").nth(1)
+    lost = shown.page.locator("#tasks details:not(.films)").nth(1)
     lost.locator("summary").click()
     assert lost.inner_text().split("\n")[-1] == "2, 4-7"
     assert shown.count("#durations figure") == 1 and shown.count("#durations rect") > 3
@@ -128,6 +136,8 @@ def test_a_runs_page(browser: Browser, root: Path, width: int) -> None:
     failure.locator("summary").click()
     assert f"Traceback:\n{MARKUP}" in failure.inner_text() and f"GL said {MARKUP}" in failure.inner_text()
     assert "episode 2" not in failure.inner_text()
+    assert failure.locator("a").get_attribute("href") == "videos/task-0/0003.mp4"
+    assert shown.page.locator("#tasks .films summary").inner_text() == "2 videos"  # the third is gone
     for words in ("sha256:0123", "/images/toy.sif", "ab12", "0.1.0", "numpy 2.0", MARKUP):
         assert words in shown.text("#provenance")
     shown.page.locator("#config summary").click()
@@ -144,6 +154,9 @@ def test_against_another_run(browser: Browser, root: Path, width: int, tmp_path:
     differs = shown.text("#differences").replace("\n", " ")
     assert "model.checkpoint" in differs and "3000" in differs and "packages.numpy" in differs
     assert "torch" not in differs and "results" not in differs
+    hrefs = [unquote(a.get_attribute("href") or "") for a in shown.page.locator("details.films > table a").all()]
+    videos = [root / r / f"videos/task-0/000{n}.mp4" for n in (2, 3) for r in "ab"]
+    assert [(tmp_path / href).resolve() for href in hrefs] == videos
     shown.check(path, width)
     other = made_run(tmp_path / "other", replace(made_plan(1), name="else"))
     assert main([str(root / "b"), "--against", str(other.root), "-o", str(path)]) == 0
@@ -159,7 +172,11 @@ def test_a_sweeps_page(browser: Browser, root: Path, width: int) -> None:
     assert shown.page.locator("#pooled .x span").all_inner_texts() == ["0", "3000", "9000"]
     assert shown.count("#tasks .curve") == 2 and EVIL in shown.text("#tasks h3")
     assert "no such checkpoint" in shown.text("#points tr.open") and "resume" in shown.text("#points tr.open pre")
-    assert shown.count("#points .tag.failed") == 1 and shown.count("#neighbours tr td:first-child") == 1
+    assert shown.count("#points .tag.failed") == 1 and shown.count("#neighbours > tbody > tr:not(.films)") == 1
+    films = shown.page.locator("#neighbours tr.films details")
+    films.locator("summary").click()
+    assert films.locator("tbody td").all_inner_texts()[:4] == ["task-0", "2", "gained", "0 3000"]
+    assert films.locator("a").first.get_attribute("href") == "../../a/videos/task-0/0002.mp4"
     shown.check(path, width)
     shown.page.locator("#points a").first.click()
     assert shown.page.url == (root / "a" / "report.html").as_uri()

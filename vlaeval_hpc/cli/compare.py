@@ -11,9 +11,7 @@ from vlaeval_hpc.cli.arguments import Parser, run_directory
 from vlaeval_hpc.errors import ConfigurationError
 from vlaeval_hpc.results.comparison import compare
 from vlaeval_hpc.results.merge import read_merged
-from vlaeval_hpc.results.outcomes import Outcomes, outcomes
-from vlaeval_hpc.results.rundir import current_merge
-from vlaeval_hpc.run.plan import Plan
+from vlaeval_hpc.results.outcomes import Outcomes, outcomes, run_outcomes
 
 WORSE = 3  # 2 is a wrong configuration
 
@@ -64,5 +62,4 @@ def _names(texts: list[str]) -> dict[str, str]:
 def _read(name: str, text: str) -> Outcomes:
     if Path(text).is_file():
         return outcomes(name, read_merged(Path(text)))
-    run = run_directory(text)
-    return outcomes(name, current_merge(run), Plan.load(run.plan).benchmark.get("max_steps"))
+    return run_outcomes(name, run_directory(text))

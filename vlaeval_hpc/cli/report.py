@@ -49,4 +49,5 @@ def main(argv: list[str]) -> int:
 def _run(run: RunDirectory, other: RunDirectory | None, output: Path | None) -> tuple[Path, str]:
     from vlaeval_hpc.results.pages.run import report_path, run_page
 
-    return output or report_path(run), run_page(run, other=other)
+    target = output or report_path(run)
+    return target, run_page(run, other=other, target=target)

@@ -70,7 +70,8 @@ class PairRow(Paired):
 
     `z` is the statistic behind it. `smallest` differences would have shown in 80 % of such comparisons, between pairs
     and between as many episodes that do not pair; None where n shows none. `more_episodes` is about how many further
-    pairs would decide what is inconclusive, None for no difference at all. `flips` are the pairs of a rate that differ.
+    pairs would decide what is inconclusive, None for no difference at all. `flips` are the pairs of a rate that differ;
+    `videos`, where any was recorded, the baseline's and this run's of each flip.
     """
 
     name: str
@@ -78,6 +79,7 @@ class PairRow(Paired):
     tasks: list[TaskRow]
     flips: list[tuple[str, int, str]]
     failures: Failures | None
+    videos: list[tuple[str | None, str | None]] = field(default_factory=list)
     p_adjusted: float = 1.0
     verdict: str = "inconclusive"
     more_episodes: int | None = None
@@ -140,6 +142,11 @@ def compare(
     found = Comparison(runs[0].identity["benchmark"], metric, rate, chosen, alpha, min_difference, [])
     found.runs = [_run(name, data[name], rate) for name in names]
     found.pairs = [_pair(name, data[chosen], data[name], margin, rate) for name in names if name != chosen]
+    base = next(run for run in runs if run.name == chosen)
+    for pair in found.pairs:
+        run = next(run for run in runs if run.name == pair.name)
+        videos = [(base.video((task, n)), run.video((task, n))) for task, n, _ in pair.flips]
+        pair.videos = videos if any(map(any, videos)) else []
     _judge(found, margin)
     _tell_apart(found, data)
     return found

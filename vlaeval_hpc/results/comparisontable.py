@@ -24,10 +24,13 @@ def print_comparison(console: Console, found: Comparison, flips: bool = False) -
     print_lines(console, remarks(found))
     if flips:
         print_lines(console, [""])
-        rows = [[pair.name, task, str(episode), how] for pair in found.pairs for task, episode, how in pair.flips]
-        print_grid(
-            console, Grid(["run", "task", "episode", "outcome"], rows, left=frozenset(["run", "task", "outcome"]))
-        )
+        rows = []
+        for pair in found.pairs:
+            rows += [[pair.name, task, str(episode), how] for task, episode, how in pair.flips]
+        columns = ["run", "task", "episode", "outcome"]
+        print_grid(console, Grid(columns, rows, left=frozenset(["run", "task", "outcome"])))
+        films = [path for pair in found.pairs for videos in pair.videos for path in videos if path]
+        print_lines(console, ["", *dict.fromkeys(films)] if films else [])
 
 
 def runs_grid(found: Comparison) -> Grid:

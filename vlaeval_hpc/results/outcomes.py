@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from vlaeval_hpc.errors import ConfigurationError, unknown
 from vlaeval_hpc.results.aggregate import is_rate
 from vlaeval_hpc.results.merge import Merged, some
+from vlaeval_hpc.results.rundir import current_merge
+from vlaeval_hpc.run.directory import RunDirectory
 from vlaeval_hpc.run.journal import Episode
+from vlaeval_hpc.run.plan import Plan
 
 Key = tuple[str, int]
 """(task, episode)."""
@@ -25,12 +29,22 @@ UNTOLD = frozenset(("max_steps", "environment.requirements"))
 
 @dataclass(frozen=True)
 class Outcomes:
-    """A run's episodes, and `identity`: what decides them beside the policy, by dotted name."""
+    """A run's episodes, and `identity`: what decides them beside the policy, by dotted name.
+
+    `root` is the run directory, None for a file by itself.
+    """
 
     name: str
     identity: dict[str, Any]
     tasks: frozenset[str]
     episodes: dict[Key, Episode]
+    root: Path | None = None
+
+    def video(self, key: Key) -> str | None:
+        """An episode's video, where one was recorded and still is there."""
+        named = self.episodes[key].get("video")
+        path = self.root / str(named) if self.root and named else None
+        return str(path) if path and path.is_file() else None
 
 
 @dataclass(frozen=True)
@@ -43,8 +57,16 @@ class Values:
     counted: dict[str, int]  # failures that are among `found`
 
 
-def outcomes(name: str, merged: Merged, max_steps: int | None = None) -> Outcomes:
-    """What a merged result tells; `max_steps` from the plan where there is one: null in a config is not the number."""
+def run_outcomes(name: str, run: RunDirectory, merged: Merged | None = None) -> Outcomes:
+    """What a run tells, finished or not. Raises ConfigurationError where there is no plan that can be read."""
+    found = outcomes(name, current_merge(run) if merged is None else merged)
+    # Null in a config is not the number.
+    max_steps = Plan.load(run.plan).benchmark.get("max_steps") or found.identity["max_steps"]
+    return replace(found, identity={**found.identity, "max_steps": max_steps}, root=run.root)
+
+
+def outcomes(name: str, merged: Merged) -> Outcomes:
+    """What a merged result tells by itself."""
     config = merged.get("config", {})
     params = config.get("params") or {}
     environment = config.get("environment") or {}
@@ -53,7 +75,7 @@ def outcomes(name: str, merged: Merged, max_steps: int | None = None) -> Outcome
         "mode": merged.get("mode"),
         "seed": merged.get("seed"),
         "target": config.get("target", config.get("benchmark")),
-        "max_steps": config.get("max_steps") if max_steps is None else max_steps,
+        "max_steps": config.get("max_steps"),
         # An image made from our definition holds these too; its name alone does not tell what is in it.
         "environment.requirements": environment.get("requirements") or None,
         **{f"params.{key}": value for key, value in params.items()},

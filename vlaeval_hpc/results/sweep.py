@@ -23,13 +23,12 @@ from vlaeval_hpc.errors import ConfigurationError, VlaevalError
 from vlaeval_hpc.results.comparison import Comparison, PairRow, compare
 from vlaeval_hpc.results.early import EARLY, LOOKS, flips
 from vlaeval_hpc.results.merge import Merged
-from vlaeval_hpc.results.outcomes import Outcomes, outcomes, values
+from vlaeval_hpc.results.outcomes import Outcomes, run_outcomes, values
 from vlaeval_hpc.results.rundir import current_merge, is_open_run
 from vlaeval_hpc.results.statistics.multiplicity import holm
 from vlaeval_hpc.results.statistics.sequential import clearly_worse
 from vlaeval_hpc.run.directory import RunDirectory
 from vlaeval_hpc.run.files import SCHEMA, check_schema, read_json, write_atomic, write_json
-from vlaeval_hpc.run.plan import Plan
 
 ALPHA = 0.05
 Sweep = dict[str, Any]
@@ -165,7 +164,7 @@ def read_sweep(folder: SweepFolder) -> Sweep:
             names = ", ".join(run.name for run in runs if run not in told)
             found["caution"].append(f"not compared, since none of their episodes completed: {names}")
         try:
-            _compare(found, told)
+            _compare(found, told, folder.root)
         except ConfigurationError as error:
             found["caution"].append(f"not compared: {error}")
     return found
@@ -252,10 +251,10 @@ def _summary(summary: Mapping[str, Any], metric: str | None) -> dict[str, Any]:
 def _outcomes(folder: SweepFolder, point: Point, merged: Merged) -> Outcomes:
     run = folder.run(point)
     assert run is not None
-    return outcomes(point.label, merged, Plan.load(run.plan).benchmark.get("max_steps"))
+    return run_outcomes(point.label, run, merged)
 
 
-def _compare(found: Sweep, runs: Sequence[Outcomes]) -> None:
+def _compare(found: Sweep, runs: Sequence[Outcomes], folder: Path) -> None:
     """Letters, the best with its caution, neighbours, all against the best. Raises ConfigurationError."""
     metric = found["metric"]
     together = compare(runs, metric=metric, alpha=ALPHA) if len(runs) > 1 else None
@@ -271,11 +270,11 @@ def _compare(found: Sweep, runs: Sequence[Outcomes]) -> None:
     found["best"] = _best(together, best)
     if found["best"]["caution"]:
         found["caution"].append(found["best"]["caution"])
-    found["against_best"] = [_pair(best, pair) for pair in compare(runs, best, metric, alpha=ALPHA).pairs]
+    found["against_best"] = [_pair(folder, best, pair) for pair in compare(runs, best, metric, alpha=ALPHA).pairs]
     steps = [compare(two, metric=metric, alpha=ALPHA).pairs[0] for two in itertools.pairwise(runs)]
     for one, pair, p in zip(runs[:-1], steps, holm([pair.p for pair in steps]), strict=True):
         pair.p_adjusted = p
-        found["neighbours"].append(_pair(one.name, pair))
+        found["neighbours"].append(_pair(folder, one.name, pair))
     for row in together.runs:
         counts = {reason: n for reason, n in row.left_out.items() if reason != "not there"}
         if counts:
@@ -302,8 +301,11 @@ def _best(together: Comparison, name: str) -> dict[str, Any]:
     return {"label": name, "of": rivals, "optimism": excess, "caution": caution}
 
 
-def _pair(against: str, pair: PairRow) -> dict[str, Any]:
+def _pair(folder: Path, against: str, pair: PairRow) -> dict[str, Any]:
     low, high = pair.interval or (None, None)
+    flips: list[dict[str, Any]] = [{"task": task, "episode": n, "outcome": how} for task, n, how in pair.flips]
+    for flip, videos in zip(flips, pair.videos, strict=False):  # none where nothing was recorded
+        flip["videos"] = [v and os.path.relpath(v, folder) for v in videos]
     return {
         "from": against,
         "to": pair.name,
@@ -314,5 +316,5 @@ def _pair(against: str, pair: PairRow) -> dict[str, Any]:
         "low": low,
         "high": high,
         "p": pair.p_adjusted,
-        "flips": [{"task": task, "episode": episode, "outcome": how} for task, episode, how in pair.flips],
+        "flips": flips,
     }

@@ -25,6 +25,7 @@ from vlaeval_hpc.results.index import Entry, Index, headline, known_index, read_
 from vlaeval_hpc.run.directory import RunDirectory
 
 LOOK_EVERY = 30.0  # seconds
+RECORDED = ("video", "steps_file")  # keys of an episode that name files in the run directory
 
 
 class Browser(App[None]):
@@ -320,20 +321,13 @@ def comparison(runs: Sequence[RunDirectory], width: int) -> str:
     """What `compare` prints of runs. Raises ConfigurationError where they do not pair."""
     from vlaeval_hpc.results.comparison import compare
     from vlaeval_hpc.results.comparisontable import print_comparison
-    from vlaeval_hpc.results.outcomes import outcomes
-    from vlaeval_hpc.results.rundir import current_merge
-    from vlaeval_hpc.run.plan import Plan
+    from vlaeval_hpc.results.outcomes import run_outcomes
 
     console = _console(width)
     names = [run.root.name for run in runs]
     if len(set(names)) < len(names):
         names = [str(run.root) for run in runs]
-    found = compare(
-        [
-            outcomes(name, current_merge(run), Plan.load(run.plan).benchmark.get("max_steps"))
-            for name, run in zip(names, runs, strict=True)
-        ]
-    )
+    found = compare([run_outcomes(name, run) for name, run in zip(names, runs, strict=True)])
     print_comparison(console, found, flips=found.rate)
     return _said(console)
 
@@ -342,8 +336,10 @@ def episode_text(run: RunDirectory, task: str, episode: Mapping[str, Any]) -> st
     """An episode's record, its failure, and what the log says of it."""
     from vlaeval_hpc.results.excerpts import excerpts
 
-    record = {k: v for k, v in episode.items() if k != "failure_detail"}
+    record = {k: v for k, v in episode.items() if k not in ("failure_detail", *RECORDED)}
     lines = [f"{key}: {json.dumps(value)}" for key, value in record.items()]
+    for path in (run.root / str(episode[key]) for key in RECORDED if episode.get(key)):
+        lines.append(f"{path}" if path.is_file() else f"{path}, which is gone")
     if detail := str(episode.get("failure_detail") or ""):
         lines += ["", *detail.splitlines()]
     key = (task, episode["episode_id"])

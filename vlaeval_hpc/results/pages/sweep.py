@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from vlaeval_hpc.results.pages.films import relative
 from vlaeval_hpc.results.pages.page import render, told
 from vlaeval_hpc.results.pages.plots import curve, positions
 from vlaeval_hpc.results.pages.run import ranges
@@ -35,7 +36,7 @@ def sweep_page(sweep: Sweep, folder: Path, target: Path) -> str:
         ends=[(label, x) for label, x in zip(labels, xs, strict=True) if x in (0.0, 1.0)],
         tasks=_tasks(points, xs, rate),
         links=[_link(folder, point, target) for point in points],
-        neighbours=[{**p, "gained_in": _flips(p, "gained"), "lost_in": _flips(p, "lost")} for p in sweep["neighbours"]],
+        neighbours=[_neighbours(pair, folder, target) for pair in sweep["neighbours"]],
         cautions=sweep["caution"],
     )
 
@@ -72,6 +73,16 @@ def _link(folder: Path, point: Mapping[str, Any], target: Path) -> str:
     """Where a point's page is; empty where it has none."""
     page = folder / (point["run"] or "") / "report.html"
     return quote(os.path.relpath(page, target.parent)) if point["run"] and page.is_file() else ""
+
+
+def _neighbours(pair: Mapping[str, Any], folder: Path, target: Path) -> dict[str, Any]:
+    """The pair, where its flips are, and the videos of those that were recorded."""
+    films = [
+        {**flip, "videos": [relative(video and str(folder / video), target) for video in flip["videos"]]}
+        for flip in pair["flips"]
+        if any(flip.get("videos", ()))
+    ]
+    return {**pair, "gained_in": _flips(pair, "gained"), "lost_in": _flips(pair, "lost"), "films": films}
 
 
 def _flips(pair: Mapping[str, Any], outcome: str) -> str:
