@@ -12,8 +12,11 @@ PEERS = Path(__file__).parent / "peers"
 SEVEN = {"action": {"q01": [0.0] * 7, "q99": [1.0] * 7}}
 
 
-def needs(model: str, folder: Path) -> list[str]:
-    """Overrides without which conf/model/<model>.yaml is not complete."""
+def needs(model: str, folder: Path, benchmark: str = "libero") -> list[str]:
+    """Overrides without which conf/model/<model>.yaml is not complete, of a checkpoint for the benchmark."""
+    if (model, benchmark) in OTHERS:
+        fill(model, folder, OTHERS[model, benchmark])
+        return [f"model.checkpoint={folder}"]
     addresses = {"openpi": "ws://h:1", "act": "http://h:1", "gr00t": "tcp://h:1"}
     if model in addresses:
         return [f"model.params.url={addresses[model]}"]
@@ -28,9 +31,9 @@ def needs(model: str, folder: Path) -> list[str]:
     return []
 
 
-def fill(model: str, folder: Path) -> None:
-    """Write the files of MAKERS."""
-    for name, content in MAKERS[model].items():
+def fill(model: str, folder: Path, files: dict[str, Any] | None = None) -> None:
+    """Write the files of MAKERS, or others."""
+    for name, content in (files or MAKERS[model]).items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(json.dumps(content))
 
@@ -54,6 +57,28 @@ MAKERS: dict[str, dict[str, Any]] = {
         "checkpoints/weights.pt": {},
     },
     "db_cogact": {"config.json": {}, "norm_stats.json": {"norm_stats": {"default": {"min": [-1.0], "max": [3.0]}}}},
-    "starvla": {"dataset_statistics.json": {"franka": SEVEN}, "checkpoints/steps_30000_pytorch_model.pt": {}},
+    "starvla": {
+        "dataset_statistics.json": {"franka": SEVEN},
+        "checkpoints/steps_30000_pytorch_model.pt": {},
+    },
     "oft": {"config.json": {}, "dataset_statistics.json": {"libero_spatial_no_noops": SEVEN}},
 }
+
+OTHERS: dict[tuple[str, str], dict[str, Any]] = {
+    ("lerobot", "pusht"): {
+        "config.json": {
+            "type": "diffusion",
+            "n_obs_steps": 2,
+            "input_features": {
+                "observation.image": {"type": "VISUAL", "shape": [3, 96, 96]},
+                "observation.state": {"type": "STATE", "shape": [2]},
+            },
+            "output_features": {"action": {"type": "ACTION", "shape": [2]}},
+        },
+        "policy_preprocessor.json": {},
+    },
+    ("cogact", "libero_pro"): {**MAKERS["cogact"], "dataset_statistics.json": {"libero_spatial": SEVEN}},
+    ("openvla", "simpler"): {"config.json": {"norm_stats": {"bridge_orig": SEVEN, "kuka": SEVEN}}},
+    ("starvla", "simpler"): {**MAKERS["starvla"], "dataset_statistics.json": {"bridge_dataset": SEVEN, "rt1": SEVEN}},
+}
+"""Of models whose checkpoint for another benchmark has other files."""

@@ -56,7 +56,7 @@ def test_every_model_composes(model: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("model", "benchmark"), PAIRS, ids=str)
 def test_every_pair_fits(model: str, benchmark: str, tmp_path: Path) -> None:
-    fit(composed(f"model={model}", f"benchmark={benchmark}", *needs(model, tmp_path)))
+    fit(composed(f"model={model}", f"benchmark={benchmark}", *needs(model, tmp_path, benchmark)))
 
 
 def test_a_server_that_waits_longer_than_a_shard_would_never_be_heard_to_fail(tmp_path: Path) -> None:

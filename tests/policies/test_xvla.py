@@ -16,7 +16,8 @@ from tests.policies.checkpoints import fill
 from tests.policies.conftest import TORCH_CPU
 from vlaeval_hpc.benchmarks.libero import LIBERO
 from vlaeval_hpc.errors import ConfigurationError
-from vlaeval_hpc.policies.xvla import XVLA
+from vlaeval_hpc.policies.act import ee6d_actions
+from vlaeval_hpc.policies.xvla import XVLA, _ee6d
 from vlaeval_hpc.wire.specs import misfits
 
 HERE = Path(__file__).parent
@@ -64,6 +65,20 @@ def test_it_fits_where_actions_are_absolute(tmp_path: Path) -> None:
         assert (not wrong) == fits
     with pytest.raises(ConfigurationError, match="unknown control 'relative'"):
         LIBERO(seed=7, control="relative")
+
+
+def test_calvins_rotations(tmp_path: Path) -> None:
+    """Its state's Euler angles and its checkpoint's rows, there and back: scipy's rotations as the judge."""
+    from scipy.spatial.transform import Rotation
+
+    rng = np.random.default_rng(0)
+    for angles in rng.uniform(-1.5, 1.5, (20, 3)):
+        told = _ee6d(np.r_[np.zeros(3), angles, 0.0, 0.0], 0.0, euler=True, by_rows=True)
+        matrix = Rotation.from_euler("xyz", angles).as_matrix()
+        np.testing.assert_allclose(told[3:], matrix[:, :2].ravel(), atol=1e-12)
+        action = ee6d_actions(np.r_[told, 0.7, np.zeros(10)][None], closed=0.8, by_rows=True)[0]
+        np.testing.assert_allclose(action[3:6], Rotation.from_matrix(matrix).as_rotvec(), atol=1e-9)
+        assert action[6] == -1.0
 
 
 def test_what_is_wrong_is_told(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ CONTROLS: Dict[str, Specs] = {
     },
     "absolute": {
         "position": Spec("position", 3, "absolute_xyz"),
-        "rotation": Spec("rotation", 3, "axis_angle"),
+        "rotation": Spec("rotation", 3, "absolute_axis_angle", accepts=("absolute_axis_angle", "axis_angle")),
         "gripper": Spec("gripper", 1, "binary_close_positive", (-1.0, 1.0)),
     },
 }

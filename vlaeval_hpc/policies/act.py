@@ -180,21 +180,22 @@ def from_json(data: bytes) -> Any:
         raise ValueError(f"the server's answer is not json_numpy's: {type(error).__name__}: {error}") from error
 
 
-def ee6d_actions(given: Any) -> NDArray[np.floating[Any]]:
-    """The first arm of X-VLA's (k, 20) as (k, 7): position, axis-angle (rad), gripper (+1 closed above 0.5, else -1).
+def ee6d_actions(given: Any, closed: float = 0.5, by_rows: bool = False) -> NDArray[np.floating[Any]]:
+    """The first arm of X-VLA's (k, 20) as (k, 7): position, axis-angle (rad), gripper (+1 above `closed`, else -1).
 
     Of the rotation's six numbers the first three are the matrix's first column, the others lie in the plane of the
-    first two (arXiv:1812.07035). Raises ValueError for another shape.
+    first two (arXiv:1812.07035); `by_rows`: they take turns. Raises ValueError for another shape.
     """
     chunk = np.asarray(given, dtype=np.float64)
     if chunk.ndim != 2 or chunk.shape[1] != XVLA_STATE:
         raise ValueError(f"the server gave actions of shape {chunk.shape}: (k, {XVLA_STATE}) is wanted")
-    first = chunk[:, 3:6] / np.linalg.norm(chunk[:, 3:6], axis=1, keepdims=True)
-    second = chunk[:, 6:9] - (first * chunk[:, 6:9]).sum(axis=1, keepdims=True) * first
+    columns = (chunk[:, 3:9:2], chunk[:, 4:9:2]) if by_rows else (chunk[:, 3:6], chunk[:, 6:9])
+    first = columns[0] / np.linalg.norm(columns[0], axis=1, keepdims=True)
+    second = columns[1] - (first * columns[1]).sum(axis=1, keepdims=True) * first
     second /= np.linalg.norm(second, axis=1, keepdims=True)
     matrices = np.stack([first, second, np.cross(first, second)], axis=-1)
     turns = np.array([_axis_angle(matrix) for matrix in matrices])
-    return np.concatenate([chunk[:, :3], turns, np.where(chunk[:, 9:10] > 0.5, 1.0, -1.0)], axis=1)
+    return np.concatenate([chunk[:, :3], turns, np.where(chunk[:, 9:10] > closed, 1.0, -1.0)], axis=1)
 
 
 def _axis_angle(matrix: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -25,9 +25,10 @@ class XVLA(Policy):
     """Frames, the state and the instruction in; out where the hand goes: (k, 7) in the controller's frame.
 
     `domain` is the data set's number: 3 for LIBERO. `state_dim` is the length of the benchmark's state, which begins
-    with position and axis-angle; `state_turn` (rad) is what turns its hand's frame about z into the controller's. It is
-    seen at an episode's start; later the policy goes on from its own last action, as its evaluation does. `turn` names
-    cameras to turn by 180 degrees. `steps` are those of the flow. In float32, as published; runs the checkpoint's code.
+    with position and axis-angle, or Euler angles with `euler`; `state_turn` (rad) turns its hand's frame about z into
+    the controller's. It is seen at an episode's start; later the policy goes on from its own last action, as its
+    evaluation does. `turn` names cameras to turn by 180 degrees. `steps` are those of the flow. `by_rows`, `closed`: as
+    act.ee6d_actions reads what the checkpoint gives. In float32, as published; runs the checkpoint's code.
 
     Observations whose inputs have one shape go through the model together. The noise of an episode is the same in every
     batch; the rest holds to rounding. Raises ConfigurationError for a folder that is no checkpoint.
@@ -41,8 +42,11 @@ class XVLA(Policy):
         domain: int,
         state_dim: int,
         state_turn: float = 0.0,
+        euler: bool = False,
         turn: Sequence[str] = (),
         steps: int = 10,
+        by_rows: bool = False,
+        closed: float = 0.5,
     ) -> None:
         super().__init__(checkpoint=checkpoint)
         self._folder = norms.checkpoint_folder(checkpoint)
@@ -53,6 +57,9 @@ class XVLA(Policy):
         self._cameras = list(cameras)
         self._domain = domain
         self._state_turn = state_turn
+        self._euler = euler
+        self._by_rows = by_rows
+        self._closed = closed
         self._turn = frozenset(turn)
         self._steps = steps
         self._model: Any = None
@@ -95,7 +102,7 @@ class XVLA(Policy):
             raw.update(zip(members, given.float().cpu().numpy(), strict=True))
         for i, session in enumerate(sessions):
             session.memory["last"] = raw[i][-1]
-        return [outside.actions(ee6d_actions(raw[i]), 7) for i in range(len(sessions))]
+        return [outside.actions(ee6d_actions(raw[i], self._closed, self._by_rows), 7) for i in range(len(sessions))]
 
     def _told(self, seen: Observation, session: Session) -> dict[str, Any]:
         import torch
@@ -109,17 +116,28 @@ class XVLA(Policy):
         if "last" in session.memory:
             proprio[:ARM] = session.memory["last"][:ARM]
         else:
-            proprio[:9] = _ee6d(np.asarray(seen["states"], np.float64), self._state_turn)
+            proprio[:9] = _ee6d(np.asarray(seen["states"], np.float64), self._state_turn, self._euler, self._by_rows)
         inputs["proprio"] = torch.from_numpy(proprio)[None]
         inputs["domain_id"] = torch.tensor([self._domain])
         return inputs
 
 
-def _ee6d(state: Actions, turn: float) -> Actions:
+def _ee6d(state: Actions, turn: float, euler: bool = False, by_rows: bool = False) -> Actions:
     """(9,): position, and the first two columns of the rotation, which is turned about its own z first."""
-    angle = float(np.linalg.norm(state[3:6]))
-    x, y, z = state[3:6] / max(angle, 1e-12)
-    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    matrix = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross  # Rodrigues
+    if euler:
+        matrix: Actions = np.eye(3)
+        for axis, angle in zip(np.eye(3), state[3:6], strict=True):  # about x, then the world's y, then its z
+            matrix = _rotation(axis * angle) @ matrix
+    else:
+        matrix = _rotation(state[3:6])
     own = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)], [0, 0]])
-    return np.concatenate([state[:3], (matrix @ own).T.ravel()])
+    columns = matrix @ own
+    return np.concatenate([state[:3], columns.ravel() if by_rows else columns.T.ravel()])
+
+
+def _rotation(vector: Actions) -> Actions:
+    """Rodrigues' matrix (3, 3) of a rotation vector."""
+    angle = float(np.linalg.norm(vector))
+    x, y, z = vector / max(angle, 1e-12)
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    return np.asarray(np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross)
