@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import sys
@@ -13,13 +12,9 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 from vlaeval_hpc.benchmarks.kinetix import RTC12, Kinetix
 from vlaeval_hpc.errors import ConfigurationError
+from vlaeval_hpc.worker.conformance import digest
 
 STEPS = 30
-
-
-def digest(array):
-    array = np.ascontiguousarray(array)
-    return hashlib.sha256(f"{array.dtype.str}{array.shape}".encode() + array.tobytes()).hexdigest()[:20]
 
 
 def actions(episode):

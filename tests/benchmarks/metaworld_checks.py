@@ -1,12 +1,10 @@
 """What test_metaworld.py asks of Meta-World's own Python: one JSON value on the last line of stdout.
 
-episodes '[["reach-v3", 3], ...]'   episodes (task, index) of one process, in order
 again SLICE · sets · frames · without_gl · dtypes · gl_error · bc
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import sys
@@ -18,6 +16,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 from vlaeval_hpc.benchmarks.metaworld import INSTRUCTIONS, SUITES, MetaWorld
 from vlaeval_hpc.errors import ConfigurationError
+from vlaeval_hpc.worker.conformance import digest
 
 warnings.filterwarnings("ignore", message="Constant")  # the experts', of their own actions
 STEPS = 80
@@ -31,14 +30,6 @@ def bench(*names, seed=0):
     found = MetaWorld(seed=seed)
     found.select(names or ("state", "language"))
     return found
-
-
-def digest(*parts):
-    found = hashlib.sha256()
-    for part in parts:
-        array = np.ascontiguousarray(part)
-        found.update(f"{array.dtype.str}{array.shape}".encode() + array.tobytes())
-    return found.hexdigest()[:20]
 
 
 def play(benchmark, name, episode, steps=STEPS, every=1, dtype=np.float32):
@@ -64,16 +55,6 @@ def play(benchmark, name, episode, steps=STEPS, every=1, dtype=np.float32):
 
 def pollute():
     np.random.seed(int.from_bytes(os.urandom(4), "big"))
-
-
-def episodes(wanted):
-    benchmark = bench()
-    found = []
-    for name, episode in json.loads(wanted):
-        pollute()
-        played = play(benchmark, name, episode)
-        found.append([played["digest"], played["success"], benchmark.result()["success"]])
-    return found
 
 
 def scene(benchmark):

@@ -5,7 +5,6 @@ frames · lift
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import sys
@@ -16,13 +15,9 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 from vlaeval_hpc.benchmarks.robosuite import Robosuite
 from vlaeval_hpc.benchmarks.start import start_seed
+from vlaeval_hpc.worker.conformance import digest
 
 STEPS = 8
-
-
-def digest(array):
-    array = np.ascontiguousarray(array)
-    return hashlib.sha256(f"{array.dtype.str}{array.shape}".encode() + array.tobytes()).hexdigest()[:20]
 
 
 def actions(episode, dim):

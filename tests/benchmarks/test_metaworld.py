@@ -22,9 +22,6 @@ from vlaeval_hpc.errors import ConfigurationError
 
 CHECKS = Path(__file__).with_name("metaworld_checks.py")
 
-# Tasks alternate, an episode comes back, and one is asked for again at once.
-EPISODES = [("push-v3", 1), ("door-open-v3", 0), ("push-v3", 0), ("push-v3", 1), ("push-v3", 1), ("reach-v3", 3)]
-
 Ask = Callable[..., Callable[[], Any]]
 
 
@@ -46,14 +43,6 @@ def ask(metaworld_python: Path) -> Iterator[Ask]:
 
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         yield lambda *words, **variables: pool.submit(run, words, variables).result
-
-
-def test_episodes_do_not_depend_on_the_process(ask: Ask) -> None:
-    together = ask("episodes", json.dumps(EPISODES))
-    alone = {episode: ask("episodes", json.dumps([episode])) for episode in dict.fromkeys(EPISODES)}
-    assert together() == [alone[episode]()[0] for episode in EPISODES]
-    assert len({answer()[0][0] for answer in alone.values()}) == len(alone)
-    assert all(last == result for _, last, result in together())
 
 
 def test_a_used_simulator_is_as_good_as_new_in_every_task(ask: Ask) -> None:

@@ -9,8 +9,9 @@ from typing import Any, Dict, List, Mapping, Optional
 
 import numpy as np
 
-from vlaeval_hpc.benchmarks.base import Benchmark, Metric, Observation, Task
+from vlaeval_hpc.benchmarks.base import Observation, Task
 from vlaeval_hpc.benchmarks.hold import repeat
+from vlaeval_hpc.benchmarks.lerobot_gym import LeRobotGym
 from vlaeval_hpc.errors import ConfigurationError, unknown
 from vlaeval_hpc.wire.specs import LANGUAGE, RGB, Spec, Specs
 
@@ -24,10 +25,9 @@ TASKS: Dict[str, str] = {
 """What a policy is told: the sentences of LeRobot's data sets of the two."""
 
 _HEIGHT, _WIDTH = 480, 640
-_WON = 4  # the reward of a task's last stage
 
 
-class ALOHA(Benchmark):
+class ALOHA(LeRobotGym):
     """ALOHA's cube transfer and peg insertion as LeRobot evaluates them: 400 steps at 50 Hz, over when won.
 
     Camera `top`: (480, 640, 3) uint8. State and action: float64 (14,), of the left arm and then of the right, six joint
@@ -35,19 +35,13 @@ class ALOHA(Benchmark):
     stages, and `max_reward`, the furthest stage. A start is drawn from `seed` + episode, as `lerobot-eval` does.
     """
 
-    metrics = {"success": "mean", "max_reward": "mean"}
     max_steps = 400
-    episodes_per_task = 50
     action_spec = ACTION
     observation_spec = {"top": RGB, "state": STATE, "language": LANGUAGE}
 
     def __init__(self, *, seed: int) -> None:
         super().__init__(seed=seed)
         self._name = ""
-        self._env: Any = None
-        self._words = ""
-        self._success = False
-        self._most = 0
 
     def tasks(self) -> List[Task]:
         """The two tasks."""
@@ -60,10 +54,7 @@ class ALOHA(Benchmark):
         if task["name"] != self._name:
             self.close()
             self._open(task["name"])
-        self._env.reset(seed=self.seed + episode)
-        self._words = task["instruction"]
-        self._success = False
-        self._most = 0
+        self._begin(task, episode)
 
     def observe(self) -> Observation:
         """What was selected: `images` {top: (480, 640, 3) uint8}, `states` (14,) float64, `task_description`."""
@@ -77,23 +68,11 @@ class ALOHA(Benchmark):
             seen["task_description"] = self._words
         return seen
 
-    def step(self, action: "np.ndarray[Any, Any]", look: bool = True) -> bool:
-        """Apply one action (14,); True once it has succeeded. Nothing is rendered here, with or without `look`."""
-        if not self._success:
-            _, reward, done, _, _ = self._env.step(np.asarray(action, dtype=np.float64))
-            self._success = bool(done)
-            self._most = max(self._most, int(reward))
-        return self._success
-
     def hold(self, last: "Optional[np.ndarray[Any, Any]]") -> "np.ndarray[Any, Any]":
         """The last joint targets again, the joints as they are before the first."""
         if last is None:
             return np.array(self._env._env.task.get_qpos(self._env._env.physics))
         return repeat(self.action_spec, last)
-
-    def result(self) -> Dict[str, Metric]:
-        """`success`, and `max_reward`, 0 to 4."""
-        return {"success": self._success, "max_reward": self._most}
 
     def close(self) -> None:
         """Release the simulator and its GL context."""

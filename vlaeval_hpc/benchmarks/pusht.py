@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, List, Mapping, Optional
 
 import numpy as np
 
-from vlaeval_hpc.benchmarks.base import Benchmark, Metric, Observation, Task
+from vlaeval_hpc.benchmarks.base import Observation, Task
 from vlaeval_hpc.benchmarks.hold import repeat
+from vlaeval_hpc.benchmarks.lerobot_gym import LeRobotGym
 from vlaeval_hpc.errors import ConfigurationError
 from vlaeval_hpc.wire.specs import LANGUAGE, RGB, Spec, Specs
 
@@ -17,7 +18,7 @@ ACTION: Specs = {"position": Spec("position", 2, "pusht_target_xy", (0.0, 512.0)
 STATE = Spec("state", 2, "pusht_agent_xy")
 
 
-class PushT(Benchmark):
+class PushT(LeRobotGym):
     """PushT as LeRobot and Diffusion Policy evaluate it: 300 steps at 10 Hz, won, and over, at 95 % of the outline.
 
     Camera `top`: (resolution, resolution, 3) uint8. State: float64 (2,), the disc's position in pixels of 512. Action:
@@ -26,19 +27,13 @@ class PushT(Benchmark):
     `lerobot-eval` does.
     """
 
-    metrics = {"success": "mean", "max_reward": "mean"}
     max_steps = 300
-    episodes_per_task = 50
     action_spec = ACTION
     observation_spec = {"top": RGB, "state": STATE, "language": LANGUAGE}
 
     def __init__(self, *, seed: int, resolution: int = 96) -> None:
         super().__init__(seed=seed)
         self.resolution = resolution
-        self._env: Any = None
-        self._words = ""
-        self._success = False
-        self._most = 0.0
 
     def tasks(self) -> List[Task]:
         """The one task."""
@@ -54,10 +49,7 @@ class PushT(Benchmark):
             # Not pixels: those it would draw at every step.
             size = {"observation_width": self.resolution, "observation_height": self.resolution}
             self._env = PushTEnv(obs_type="state", render_mode="rgb_array", **size)
-        self._env.reset(seed=self.seed + episode)
-        self._words = task["instruction"]
-        self._success = False
-        self._most = 0.0
+        self._begin(task, episode)
 
     def observe(self) -> Observation:
         """What was selected: `images` {top: (h, w, 3) uint8}, `states` (2,) float64, `task_description`."""
@@ -70,21 +62,9 @@ class PushT(Benchmark):
             seen["task_description"] = self._words
         return seen
 
-    def step(self, action: "np.ndarray[Any, Any]", look: bool = True) -> bool:
-        """Apply one action (2,); True once it has succeeded. Nothing is drawn here, with or without `look`."""
-        if not self._success:
-            _, reward, done, _, _ = self._env.step(np.asarray(action, dtype=np.float64))
-            self._success = bool(done)
-            self._most = max(self._most, float(reward))
-        return self._success
-
     def hold(self, last: "Optional[np.ndarray[Any, Any]]") -> "np.ndarray[Any, Any]":
         """The last target again, where the disc is before the first."""
         return np.array(self._env.agent.position) if last is None else repeat(self.action_spec, last)
-
-    def result(self) -> Dict[str, Metric]:
-        """`success`, and `max_reward` in [0, 1]."""
-        return {"success": self._success, "max_reward": self._most}
 
     def close(self) -> None:
         """Release the simulator."""
