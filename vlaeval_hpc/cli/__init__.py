@@ -290,6 +290,35 @@ Example
   python -m vlaeval_hpc reproduce results/bc-3000_metaworld_bc5_1f2e3d4c --run
 """
 
+_TUNE = """\
+Measure how fast simulators step, by number of shards, and the policy answers, by batch size, and
+say which settings that makes. It takes some minutes of this machine, which should be idle.
+
+  python -m vlaeval_hpc tune [key=value ...] [-o FOLDER] [--seconds S] [--json]
+
+  -o, --output FOLDER   write the settings, to be given by --config-dir FOLDER +tuned=NAME, and a
+                        page with a plot of both curves, NAME.html
+  --seconds S           how long each value is measured (default: 5)
+  --json                for a script
+
+With cluster=slurm, CPUs like this machine's are taken for granted, and cluster.shards says how many.
+
+Example
+  python -m vlaeval_hpc tune model=oft benchmark=libero -o tuning
+"""
+
+_EXPORT = """\
+Make a LeRobot dataset (version 3.0) of a run's recorded episodes: a folder to train on.
+
+  python -m vlaeval_hpc export RUN -o FOLDER [--only success|failure]
+
+The run was made with recording.steps=true; with recording=video as well the dataset has frames.
+
+Example
+  python -m vlaeval_hpc recording=video recording.steps=true run=shown
+  python -m vlaeval_hpc export results/shown -o datasets/shown --only success
+"""
+
 VERBS = {
     "run": Verb("run", _RUN),
     "serve": Verb("serve", _SERVE),
@@ -304,11 +333,13 @@ VERBS = {
     "compare": Verb("compare", _COMPARE),
     "watch": Verb("watch", _WATCH),
     "reproduce": Verb("reproduce", _REPRODUCE),
+    "tune": Verb("tune", _TUNE),
     "doctor": Verb("doctor", _DOCTOR),
     "check": Verb("check", _CHECK),
     "browse": Verb("browse", _BROWSE),
     "query": Verb("query", _QUERY),
     "report": Verb("report", _REPORT),
+    "export": Verb("export", _EXPORT),
 }
 
 

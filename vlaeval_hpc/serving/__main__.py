@@ -1,8 +1,8 @@
 """Start a server: `serving RUN [--replica N]` for a run, `serving -` with {model, server} as JSON on standard input.
 
 `serving describe` answers, a line of JSON for each on standard input, what a policy gives and takes, without loading
-it, and `serving check` what one that is loaded does (serving.conformance). The user's verbs are in vlaeval_hpc.cli;
-this is what they start in the policy's environment.
+it, `serving check` what one that is loaded does (serving.conformance), `serving tune` how fast it answers
+(serving.tuning). The user's verbs are in vlaeval_hpc.cli; this is what they start in the policy's environment.
 """
 
 from __future__ import annotations
@@ -31,15 +31,16 @@ from vlaeval_hpc.serving import conformance
 from vlaeval_hpc.serving.chunks import ActionQueue
 from vlaeval_hpc.serving.content import contents
 from vlaeval_hpc.serving.server import Place, PolicyServer
+from vlaeval_hpc.serving.tuning import Asker
 
 
 def main() -> int:
     """Exit status 0 after a quiet end, 2 for a bad configuration, 1 otherwise."""
     parser = argparse.ArgumentParser(prog="vlaeval_hpc.serving")
-    parser.add_argument("run", help="a run directory, '-', 'describe' or 'check' (JSON on standard input)")
+    parser.add_argument("run", help="a run directory, '-', 'describe', 'check' or 'tune' (JSON on standard input)")
     parser.add_argument("--replica", type=int, default=0)
     arguments = parser.parse_args()
-    if arguments.run not in ("describe", "check", "-"):
+    if arguments.run not in ("describe", "check", "tune", "-"):
         print_what_fits()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("websockets.quiet").setLevel(logging.CRITICAL)
@@ -48,6 +49,8 @@ def main() -> int:
             answer_questions(lambda question: describe(question["model"]))
         elif arguments.run == "check":
             answer_questions(lambda question: conformance.answer(question, make_policy(question["model"])))
+        elif arguments.run == "tune":
+            answer_questions(Asker(make_policy).answer)
         elif arguments.run == "-":
             spec = json.load(sys.stdin)
             _serve(spec["model"], spec["server"], Place(host=spec["server"]["host"], port=spec["server"]["port"]))

@@ -1,7 +1,7 @@
 """Start a shard: `python .../vlaeval_hpc/bootstrap.py vlaeval_hpc.worker RUN --shard-id N`.
 
 `worker describe` answers, a line of JSON for each on standard input, what a benchmark has and takes: tasks, specs,
-metrics, step limit. `worker check` answers what its episodes are (worker.conformance).
+metrics, step limit. `worker check` answers what its episodes are (worker.conformance), `worker tune` how fast it steps.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from vlaeval_hpc.worker.shard import Shard
 def main() -> int:
     """Exit status 0 when every item is finished, 2 for a bad configuration, 75 and above where work is left open."""
     parser = argparse.ArgumentParser(prog="vlaeval_hpc.worker")
-    parser.add_argument("run", help="a run directory, or 'describe' or 'check' (JSON on standard input)")
+    parser.add_argument("run", help="a run directory, or 'describe', 'check' or 'tune' (JSON on standard input)")
     parser.add_argument("--shard-id", type=int, default=0)
     arguments = parser.parse_args()
     try:
@@ -33,6 +33,11 @@ def main() -> int:
             from vlaeval_hpc.worker import conformance
 
             answer_questions(conformance.answer)
+            return 0
+        if arguments.run == "tune":
+            from vlaeval_hpc.worker.tuning import Stepper
+
+            answer_questions(Stepper().answer)
             return 0
         print_what_fits()
         lifeline.hold()
