@@ -49,6 +49,7 @@ MAKERS: dict[str, dict[str, Any]] = {
     "lerobot": {"config.json": _lerobot("image", "image2"), "policy_preprocessor.json": {}},
     "openvla": {"config.json": {}, "dataset_statistics.json": {"libero_spatial": SEVEN}},
     "pi0": {"params": {}},
+    "rtc": {"worlds_l_grasp_easy.pkl": {}},
     "xvla": {"config.json": {}},
     "gr00t_local": {"config.json": {}},
     "cogact": {

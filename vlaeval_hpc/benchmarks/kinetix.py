@@ -182,4 +182,7 @@ class Kinetix(Benchmark):
 
             self._engines[size] = (jax.jit(advance), jax.jit(made[0].get_obs), jax.jit(made[1].get_obs))
         self._engine = self._engines[size]
+        # Compiled here and now: where the clock does not wait, the first step must not take seconds.
+        nothing = jax.numpy.zeros(self.action_spec["action"].dims, dtype=np.float32)
+        self._engine[0](jax.random.PRNGKey(0), self._start, nothing, self._limits)
         self._level = level

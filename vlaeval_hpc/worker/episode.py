@@ -81,7 +81,8 @@ def _play(
     result: Dict[str, Any] = {"metrics": metrics, "steps": loop.steps, "elapsed_sec": seconds}
     if isinstance(loop, Drive):
         result["rt_metrics"] = loop.report()
-        metrics.update({k: result["rt_metrics"][k] for k in MEASURED})
+        if failure is None:  # what broke off was not measured to its end
+            metrics.update({k: result["rt_metrics"][k] for k in MEASURED})
     if failure is not None:
         result["failure_reason"] = failure.reason
         result["failure_detail"] = failure.detail

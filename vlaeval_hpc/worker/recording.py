@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 from pathlib import Path
@@ -205,7 +206,10 @@ class Take:
         if self._film is None or self._recorder is None:
             return
         try:
-            self._film.add(side_by_side([seen["images"][camera] for camera in self._recorder.cameras]))
+            frames = {camera: seen["images"][camera] for camera in self._recorder.cameras}
+            self._film.add(side_by_side(list(frames.values())))
+            if self._table is not None:
+                self._table.cameras = {name: [frame.shape[1], frame.shape[0]] for name, frame in frames.items()}
         except (OSError, ValueError, KeyError) as error:
             print(f"warning: the episode is filmed no further: {type(error).__name__}: {error}", flush=True)
             self._film.drop()
@@ -213,12 +217,16 @@ class Take:
 
 
 class _Table:
-    """An episode's steps, a row each: the state before the action, the action, whether it ended the episode."""
+    """An episode's steps, a row each: the state before the action, the action, whether it ended the episode.
+
+    `cameras`: what the video beside it shows, from the left, (width, height) each.
+    """
 
     def __init__(self, task: Mapping[str, Any], item: Item) -> None:
         self._item = item
         self.told = str(task.get("instruction", task["name"]))
         self.dones: List[bool] = []
+        self.cameras: Dict[str, List[int]] = {}
         self._told: List[str] = []
         self._states: List[Any] = []
         self._actions: List[Any] = []
@@ -244,7 +252,7 @@ class _Table:
         if count:
             columns["action"] = np.stack(self._actions[:count])
         columns["done"] = np.array(self.dones, dtype=np.bool_)
-        return parquet(columns, {"outcome": outcome})
+        return parquet(columns, {"outcome": outcome, "cameras": json.dumps(self.cameras)})
 
 
 def outcome_of(result: Mapping[str, Any]) -> str:
