@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from vlaeval_hpc.results.aggregate import task_summary, total_summary, trust
 
 
@@ -15,8 +17,8 @@ def test_every_episode_counts_and_errors_stand_apart() -> None:
     found = task_summary("t", episodes, {"success": "mean"})
     assert found["mean_success"] == 0.6 and found["mean_success_n"] == 5
     assert found["mean_success_completed"] == 0.75 and found["mean_success_completed_n"] == 4
-    assert found["mean_success_interval"] == [0.2307, 0.8824]
-    assert found["mean_success_completed_interval"] == [0.3006, 0.9544]
+    assert found["mean_success_interval"] == pytest.approx([0.2307, 0.8824], abs=1e-4)
+    assert found["mean_success_completed_interval"] == pytest.approx([0.3006, 0.9544], abs=1e-4)
     assert (found["num_episodes"], found["num_errors"], found["num_completed"]) == (5, 1, 4)
     assert found["failure_reasons"] == {"server_timeout": 1}
     assert found["avg_steps"] == 8.0

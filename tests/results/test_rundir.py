@@ -34,7 +34,7 @@ def test_a_finished_run(tmp_path: Path) -> None:
         write_result(run, plan, shard, records)
     merged = merge_run(run)
     assert "partial" not in merged and merged["problems"] == []
-    assert merged["mean_success"] == 0.75 and merged["mean_success_interval"] == [0.4677, 0.9111]
+    assert merged["mean_success"] == 0.75 and merged["mean_success_interval"] == [0.467695, 0.911058]
     assert merged["coverage"] == {
         "planned": 12,
         "finished": 12,

@@ -33,7 +33,7 @@ def test_a_log_gets_plain_aligned_lines() -> None:
     assert printed(merged_of(failed=0)).splitlines() == [
         "task    episodes         success [95 %]  mean steps  errors",
         "[push]         2  100.0 % [34.2, 100.0]        25.0       0",
-        "reach          2     50.0 % [9.4, 90.5]         5.0       0",
+        "reach          2     50.0 % [9.5, 90.5]         5.0       0",
         "total          4    75.0 % [30.1, 95.4]        15.0       0",
     ]
 

@@ -64,7 +64,8 @@ def _mean(key: str, episodes: Sequence[Episode]) -> dict[str, Any]:
     found: dict[str, Any] = {"": round(sum(values) / len(values), 4), "_n": len(values)}
     interval = _interval(key, values)
     if interval is not None:
-        found["_interval"] = [round(interval.low, 4), round(interval.high, 4)]
+        # Finer than the mean, which vla-eval rounds: whoever shows a digit less must not round twice.
+        found["_interval"] = [round(interval.low, 6), round(interval.high, 6)]
     return found
 
 

@@ -9,7 +9,7 @@ from vlaeval_hpc.errors import ConfigurationError
 from vlaeval_hpc.run.directory import RunDirectory
 from vlaeval_hpc.run.files import read_json
 
-UNLIKE = frozenset(("created_at", "command", "schema", "resumed", "results", "run"))
+UNLIKE = frozenset(("created_at", "command", "schema", "resumed", "results", "run", "overrides", "folder"))
 """What differs between any two runs."""
 
 

@@ -37,8 +37,15 @@ def sweep_page(sweep: Sweep, folder: Path, target: Path) -> str:
         tasks=_tasks(points, xs, rate),
         links=[_link(folder, point, target) for point in points],
         neighbours=[_neighbours(pair, folder, target) for pair in sweep["neighbours"]],
-        cautions=sweep["caution"],
+        excess=_excess(sweep),
+        cautions=[line for line in sweep["caution"] if not sweep["best"] or line != sweep["best"]["caution"]],
     )
+
+
+def _excess(sweep: Sweep) -> str:
+    """By how much the best would look too high, were it equal to those that it is not told from; empty for nothing."""
+    excess = sweep["best"]["optimism"] if sweep["best"] else 0
+    return (f"{100 * excess:.1f} points" if sweep["metric"] == "success" else f"{excess:.3g}") if excess else ""
 
 
 def _shown(points: Sequence[Mapping[str, Any]], rate: bool) -> list[dict[str, Any]]:
