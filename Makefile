@@ -18,7 +18,9 @@ lint: .venv/test.stamp
 	  vlaeval_hpc/errors.py vlaeval_hpc/bootstrap.py vlaeval_hpc/__init__.py
 
 perf: .venv/test.stamp           ## speed against vla-eval 0.8.0, in one run: ratios, their spreads, what is promised
-	PYTHONPATH=. $(PYTHON) perf/wire.py $(ARGS); wire=$$?; PYTHONPATH=. $(PYTHON) perf/batching.py $(ARGS) && exit $$wire
+	@status=0; for script in wire batching libero; do \
+	  echo "perf/$$script.py"; PYTHONPATH=. $(PYTHON) perf/$$script.py $(ARGS) || status=1; \
+	done; exit $$status
 
 .venv/run.stamp: setup.cfg scripts/setup
 	scripts/setup run

@@ -28,8 +28,18 @@ from perf.processes import CpuLog
 from perf.table import Row, show
 
 ROOT = Path(__file__).parent.parent
-SHARDS, STEPS = 2, 220
+STEPS = 220
 PROMISED = {8: 4.5, 1: 1.2}
+
+
+class Setting(NamedTuple):
+    """What is run: so many shards, episodes of a task and shard, and tasks; `gl` osmesa or egl."""
+
+    episodes: int
+    tasks: int = 1
+    steps: int = STEPS
+    shards: int = 2
+    gl: str = "osmesa"
 
 
 class Run(NamedTuple):
@@ -50,15 +60,16 @@ def main() -> int:
     parser.add_argument("--episodes", type=int, default=3, help="of a task and shard")
     parser.add_argument("--tasks", type=int, default=1)
     parser.add_argument("--steps", type=int, default=STEPS)
-    chosen = parser.parse_args()
+    given = parser.parse_args()
+    chosen = Setting(given.episodes, given.tasks, given.steps)
     python = libero_peer_python()
     rows = []
     found: dict[tuple[str, int], list[Run]] = {}
-    for number in range(chosen.rounds):
+    for number in range(given.rounds):
         for chunk in PROMISED:
             ours = run_ours(chunk, chosen)
             theirs = run_theirs(python, chunk, chosen)
-            alike = compare(ours, theirs, chunk)
+            alike = compare(ours, theirs, chosen.shards)
             found.setdefault(("ours", chunk), []).append(ours)
             found.setdefault(("vla-eval", chunk), []).append(theirs)
             print(f"round {number}, chunk {chunk}: {len(ours.outcomes)} episodes alike, {alike} of them bit for bit")
@@ -75,16 +86,17 @@ def main() -> int:
     return 0 if show(rows) else 1
 
 
-def run_ours(chunk: int, chosen: argparse.Namespace) -> Run:
+def run_ours(chunk: int, chosen: Setting) -> Run:
     """One command, as anybody gives it."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
         line = [sys.executable, "-m", "vlaeval_hpc", "--config-dir", str(ROOT / "perf" / "conf")]
         line += ["model=wave", "benchmark=libero", f"model.params.chunk={chunk}", f"model.params.log={log}"]
-        line += [f"cluster.shards={SHARDS}", f"results={folder}", "run=it", f"benchmark.max_tasks={chosen.tasks}"]
-        line += [f"benchmark.episodes_per_task={chosen.episodes * SHARDS}", f"benchmark.max_steps={chosen.steps}"]
+        line += [f"benchmark.max_tasks={chosen.tasks}", f"benchmark.max_steps={chosen.steps}"]
+        line += [f"benchmark.episodes_per_task={chosen.episodes * chosen.shards}"]
+        line += [f"cluster.shards={chosen.shards}", f"results={folder}", "run=it"]
         begin = time.time()
-        with subprocess.Popen(line, env={**gl(), "PERF_ROOT": str(ROOT)}, stdout=subprocess.DEVNULL) as process:
+        with subprocess.Popen(line, env={**gl(chosen), "PERF_ROOT": str(ROOT)}, stdout=subprocess.DEVNULL) as process:
             with CpuLog([process.pid]) as used:
                 assert process.wait() == 0
         tasks = {t["name"]: t["task_id"] for t in json.loads((Path(folder) / "it" / "plan.json").read_text())["tasks"]}
@@ -93,10 +105,10 @@ def run_ours(chunk: int, chosen: argparse.Namespace) -> Run:
             for task in json.loads((Path(folder) / "it" / "merged.json").read_text())["tasks"]
             for e in task["episodes"]
         }
-        return summary(log, begin, used, outcomes)
+        return summary(log, begin, used, chosen.shards, outcomes)
 
 
-def run_theirs(python: Path, chunk: int, chosen: argparse.Namespace) -> Run:
+def run_theirs(python: Path, chunk: int, chosen: Setting) -> Run:
     """Its server, and its harness once a shard, as its documentation has it without Docker."""
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         log = Path(folder) / "log"
@@ -104,13 +116,14 @@ def run_theirs(python: Path, chunk: int, chosen: argparse.Namespace) -> Run:
         (Path(folder) / "torch.py").write_text("def load(*arguments, **named):\n    raise NotImplementedError\n")
         benchmark = {
             "benchmark": "vla_eval.benchmarks.libero.benchmark:LIBEROBenchmark",
-            "episodes_per_task": chosen.episodes * SHARDS,
+            "episodes_per_task": chosen.episodes * chosen.shards,
             "max_tasks": chosen.tasks,
             "max_steps": chosen.steps,
             "params": {"suite": "libero_spatial", "seed": 7, "send_wrist_image": True, "send_state": True},
         }
         config = Path(folder) / "config.yaml"
-        config.write_text(json.dumps({"output_dir": folder, "render": "cpu", "benchmarks": [benchmark]}))
+        render = "cpu" if chosen.gl == "osmesa" else "gpu"
+        config.write_text(json.dumps({"output_dir": folder, "render": render, "benchmarks": [benchmark]}))
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -126,14 +139,14 @@ def run_theirs(python: Path, chunk: int, chosen: argparse.Namespace) -> Run:
             assert server.poll() is None, "vla-eval's server did not start"
             time.sleep(0.1)
         line = [str(python.with_name("vla-eval")), "run", "-c", str(config), "--no-docker", "--eval-id", "perf"]
-        line += ["--server-url", f"ws://127.0.0.1:{port}", "--num-shards", str(SHARDS), "--shard-id"]
+        line += ["--server-url", f"ws://127.0.0.1:{port}", "--num-shards", str(chosen.shards), "--shard-id"]
         shards = []
-        for shard in range(SHARDS):
+        for shard in range(chosen.shards):
             errors = stack.enter_context((Path(folder) / f"shard-{shard}.log").open("w"))
             shards.append(
                 subprocess.Popen(
                     [*line, str(shard)],
-                    env={**gl(), "PYTHONPATH": folder},
+                    env={**gl(chosen), "PYTHONPATH": folder},
                     stdin=subprocess.DEVNULL,
                     stdout=errors,
                     stderr=errors,
@@ -145,12 +158,12 @@ def run_theirs(python: Path, chunk: int, chosen: argparse.Namespace) -> Run:
             for number, shard_process in enumerate(shards):
                 told = Path(folder) / f"shard-{number}.log"
                 assert shard_process.wait() == 0, told.read_text()[-2000:]
-        return summary(log, begin, used, {})
+        return summary(log, begin, used, chosen.shards, {})
 
 
-def gl() -> dict[str, str]:
-    """Variables by which both render in software, one thread a numerical library."""
-    return {**os.environ, "MUJOCO_GL": "osmesa", "PYOPENGL_PLATFORM": "osmesa", "OMP_NUM_THREADS": "1"}
+def gl(chosen: Setting) -> dict[str, str]:
+    """Variables by which both render, one thread a numerical library."""
+    return {**os.environ, "MUJOCO_GL": chosen.gl, "PYOPENGL_PLATFORM": chosen.gl, "OMP_NUM_THREADS": "1"}
 
 
 def reachable(port: int) -> bool:
@@ -159,26 +172,28 @@ def reachable(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def summary(log: Path, begin: float, used: CpuLog, outcomes: dict[tuple[int, int], tuple[bool, int]]) -> Run:
+def summary(
+    log: Path, begin: float, used: CpuLog, shards: int, outcomes: dict[tuple[int, int], tuple[bool, int]]
+) -> Run:
     """From the policy's log."""
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     seen = {(task, episode, step): digest for _, task, episode, step, digest in lines if step is not None}
     ends = {(task, episode): (what[0], what[1]) for _, task, episode, step, what in lines if step is None}
     starts = sorted(at for at, _, _, step, _ in lines if step == 0)
     # Whoever ran which: each shard ran as many, so the sums over the shards are those of the first and last starts.
-    first, last = statistics.mean(starts[:SHARDS]), statistics.mean(starts[-SHARDS:])
-    each = len(starts) / SHARDS - 1
-    cpu = (used.at(last) - used.at(first)) / each / SHARDS
-    return Run((last - first) / each / SHARDS, cpu, lines[-1][0] - begin, seen, outcomes or ends)
+    first, last = statistics.mean(starts[:shards]), statistics.mean(starts[-shards:])
+    count = len(starts) - shards
+    cpu = (used.at(last) - used.at(first)) / count
+    return Run((last - first) / count, cpu, lines[-1][0] - begin, seen, outcomes or ends)
 
 
-def compare(ours: Run, theirs: Run, chunk: int) -> int:
+def compare(ours: Run, theirs: Run, shards: int) -> int:
     """How many episodes are alike in all that was seen. Raises AssertionError where outcomes are not the same."""
     assert ours.outcomes == theirs.outcomes, (ours.outcomes, theirs.outcomes)
+    assert set(ours.seen) == set(theirs.seen)
     differ = {key[:2] for key, digest in ours.seen.items() if theirs.seen[key] != digest}
-    assert set(ours.seen) == set(theirs.seen), chunk
     alike = len(ours.outcomes) - len(differ)
-    assert alike >= SHARDS, "not even the shards' first episodes are alike"
+    assert alike >= shards, "not even the shards' first episodes are alike"
     return alike
 
 

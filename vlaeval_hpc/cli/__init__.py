@@ -301,7 +301,7 @@ say which settings that makes. It takes some minutes of this machine, which shou
   --seconds S           how long each value is measured (default: 5)
   --json                for a script
 
-With cluster=slurm, CPUs like this machine's are taken for granted, and cluster.shards says how many.
+With cluster=slurm, shards are taken to have CPUs like this machine's; cluster.shards is how many.
 
 Example
   python -m vlaeval_hpc tune model=oft benchmark=libero -o tuning
