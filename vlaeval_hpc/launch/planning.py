@@ -140,13 +140,19 @@ def chosen_tasks(config: Config, tasks: list[dict[str, Any]]) -> list[dict[str, 
 
 
 def _policy_identity(config: Config, policy: Description | None) -> dict[str, Any]:
-    """What decides the policy's answers. Batching does not: an answer must not depend on it (policies.base)."""
-    if policy is None:
-        return {"url": config.server.url}
+    """What decides the policy's answers. Batching does not: an answer must not depend on it (policies.base).
+
+    Where a server that runs already listens tells what it serves only where model.checkpoint does not: one that has a
+    name may move.
+    """
     model = config.model
+    named = model.checkpoint is not None
+    if policy is None:
+        return {"server": str(model.checkpoint)} if named and model.target is None else {"url": config.server.url}
+    unsaid = set(policy.get("connection", ())) - (set() if named else {"url"})
     return {
         "target": model.target,
-        "params": model.params,
+        "params": {key: value for key, value in model.params.items() if key not in unsaid},
         # The content where it can be hashed: a checkpoint that moved is the same, one that was overwritten is not.
         "checkpoint": sorted(policy["checkpoint"].values()) or str(model.checkpoint),
         "chunk_size": model.chunk_size,

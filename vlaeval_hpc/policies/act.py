@@ -65,6 +65,8 @@ class Act(Policy):
     says that it failed, ValueError where its answer holds no actions.
     """
 
+    connection = frozenset(("url", "timeout"))
+
     def __init__(
         self,
         *,

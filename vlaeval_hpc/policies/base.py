@@ -44,6 +44,9 @@ class Policy(ABC):
     observation_spec: Specs
     """What the policy looks at; nothing else is rendered or sent."""
 
+    connection: frozenset[str] = frozenset()
+    """Parameters that only say where another server listens, and how long it is waited for: they decide no answer."""
+
     def __init__(self, *, checkpoint: str | int | None) -> None:
         self.checkpoint = checkpoint
 

@@ -93,6 +93,8 @@ class Gr00t(ToldAsGr00t):
     ValueError where its answer holds no actions.
     """
 
+    connection = frozenset(("url", "timeout"))
+
     def __init__(self, *, url: str, dialect: str, timeout: float = 100.0, **told: Any) -> None:
         super().__init__(**told)
         self._url = outside.address(url, ("tcp",), 5555).geturl()

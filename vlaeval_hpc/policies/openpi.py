@@ -63,6 +63,8 @@ class Openpi(ToldAsOpenpi):
     Raises InfrastructureError where the server is lost, RuntimeError with what it says where it failed.
     """
 
+    connection = frozenset(("url", "timeout"))
+
     def __init__(self, *, url: str, timeout: float = 100.0, **told: Any) -> None:
         super().__init__(**told)
         self._url = outside.address(url, ("ws", "wss"), 8000).geturl()

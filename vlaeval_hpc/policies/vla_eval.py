@@ -49,6 +49,8 @@ class VlaEval(Policy):
     a batch are asked at once. Raises ConfigurationError for a file that is none, or where the script ends at its start.
     """
 
+    connection = frozenset(("start_timeout", "timeout"))
+
     def __init__(
         self,
         *,

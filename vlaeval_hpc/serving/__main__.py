@@ -77,6 +77,7 @@ def describe(model: dict[str, Any]) -> dict[str, Any]:
         "observation_spec": {k: s.to_dict() for k, s in policy.observation_spec.items()},
         "checkpoint": {name: content[0] for name, content in files.items()},
         "files": files,
+        "connection": sorted(policy.connection),
     }
 
 
