@@ -55,6 +55,21 @@ def test_adapters_keep_their_promises(vlaeval: Command, words: tuple[str, ...]) 
     assert sorted(found) == sorted([*BENCHMARK, *(["fit", *POLICY] if with_policy else [])])
 
 
+@pytest.mark.parametrize(
+    "words", [("benchmark=simpler", "benchmark.tasks=[widowx_stack_cube]"), ("benchmark=calvin",)], ids=lambda w: w[0]
+)
+def test_adapters_keep_their_promises_on_doubles(vlaeval: Command, words: tuple[str, ...], tmp_path: Path) -> None:
+    """Of simulators that are on no package index."""
+    surfaces = TESTS / "benchmarks" / "surfaces"
+    path = f"+benchmark.environment.variables.PYTHONPATH={surfaces}:{surfaces / 'calvin_models'}"
+    if words[0] == "benchmark=calvin":
+        (tmp_path / ".hydra").mkdir()
+        (tmp_path / ".hydra" / "merged_config.yaml").touch()
+        words = (*words, f"benchmark.params.dataset={tmp_path}", "benchmark.params.render=cpu")
+    done = vlaeval("check", *words, "benchmark.environment.kind=host", path)
+    assert done.returncode == 0 and "8 checks, all ok" in done.stdout, done.stdout + done.stderr
+
+
 def test_a_table_for_people(vlaeval: Command) -> None:
     done = vlaeval("check", *TOY, "--steps", "8")
     assert done.returncode == 0, done.stdout + done.stderr

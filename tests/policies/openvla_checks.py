@@ -24,6 +24,7 @@ from vlaeval_hpc.policies.base import Session
 from vlaeval_hpc.policies.frames import cropped, shrunk
 from vlaeval_hpc.policies.oft import OFT
 from vlaeval_hpc.policies.openvla import OpenVLA
+from vlaeval_hpc.serving.conformance import compare
 
 LOW, HIGH = [-0.5] * 6 + [0.0], [0.5, 0.4, 0.3, 0.2, 0.1, 0.6, 1.0]
 STATISTICS = {"libero_spatial_no_noops": {"action": {"q01": LOW, "q99": HIGH, "mask": [True] * 6 + [False]}}}
@@ -108,10 +109,10 @@ def oft(folder: Path, **more):
     policy.load()
     told = [seen("go"), seen("push")]
     both = policy.predict(told, [Session("a", seed=1), Session("b", seed=2)])
-    alone = policy.predict(told[1:], [Session("b", seed=2)])
+    kept = compare(policy, [([one, one], {}, seed) for seed, one in enumerate(told, 1)], None)  # as `check` does
     return {
         "chunks": [chunk.tolist() for chunk in both],
-        "same alone": bool((both[1] == alone[0]).all()),
+        "kept": [kept["faults"], kept["again"], kept["beside"]],
         "means": [[float(one["images"][c].mean()) for c in settings["cameras"]] for one in told],
         "untouched": before == sorted(path.name for path in folder.iterdir()) and told[0]["states"] is not None,
     }

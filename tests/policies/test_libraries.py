@@ -52,11 +52,12 @@ def test_what_reaches_the_library(played: dict[str, Any], model: str) -> None:
     assert found["chunks"] == [[count, 7]] * 2
     noise = [action.pop(noisy) for action in found["first"]]
     assert found["first"] == expected
-    assert found["same alone"] and noise[0] != noise[1]
+    assert found["kept"] == [[], 0.0, 0.0, 2] and noise[0] != noise[1]
 
 
 def test_pi0_fast_starts_from_no_noise(played: dict[str, Any]) -> None:
-    assert [action[4] for action in played["fast"]["first"]] == [0, 0] and played["fast"]["same alone"]
+    assert [action[4] for action in played["fast"]["first"]] == [0, 0]
+    assert played["fast"]["kept"] == [[], 0.0, 0.0, 2]
 
 
 def test_a_suite_has_its_own_chunks(played: dict[str, Any]) -> None:

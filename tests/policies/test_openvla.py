@@ -59,7 +59,7 @@ def test_oft_hands_its_package_what_it_wants(played: dict[str, Any]) -> None:
 def test_diffusion_draws_each_sessions_noise(played: dict[str, Any]) -> None:
     found = played["diffusion"]
     drawn = [chunk[0][5] for chunk in found["chunks"]]
-    assert drawn[0] != drawn[1] and found["same alone"]
+    assert drawn[0] != drawn[1] and found["kept"] == [[], 0.0, 0.0]
 
 
 def checkpoint(folder: Path, known: dict[str, Any] | None = None) -> str:

@@ -35,7 +35,7 @@ def asked(python: Path, script: str, *arguments: str, **variables: str) -> Any:
 def test_what_reaches_the_model(lerobot_python: Path, tmp_path: Path) -> None:
     variables = {"PYTHONPATH": str(TORCH_CPU), "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1"}
     found = asked(lerobot_python, "xvla_checks.py", str(tmp_path), **variables)
-    assert found["shapes"] == [[30, 7]] * 3 and found["same alone"]
+    assert found["shapes"] == [[30, 7]] * 3 and found["kept"] == [[], 0.0, 0.0]
     first, second = np.array(found["first"]), np.array(found["second"])
     np.testing.assert_allclose(first[:, 0], [0.1, 0.2, 0.3], atol=1e-6)
     # The wrist's corner, white once it is turned, and the words' length, twice where they are long.

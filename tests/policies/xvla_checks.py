@@ -16,6 +16,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 from vlaeval_hpc.policies.base import Session
 from vlaeval_hpc.policies.xvla import XVLA
+from vlaeval_hpc.serving.conformance import compare
 
 SETTINGS = {"cameras": ["agentview", "wrist"], "domain": 3, "state_dim": 8, "turn": ["wrist"], "state_turn": -np.pi / 2}
 
@@ -47,14 +48,15 @@ if __name__ == "__main__":
     told = [seen("go", 0.1), seen("push it", 0.2), seen("up", 0.3)]  # the second is of another length
     sessions = [Session(str(i), seed=i) for i in range(3)]
     first = policy.predict(told, sessions)
-    alone = [policy.predict([one], [Session("", seed=i)])[0] for i, one in enumerate(told)]
+    # As `check` does: alone, again, and side by side.
+    kept = compare(policy, [([one, one], {}, seed) for seed, one in enumerate(told)], None)
     second = policy.predict(told, sessions)
     print(
         json.dumps(
             {
                 "first": [chunk[0].tolist() for chunk in first],
                 "shapes": [list(chunk.shape) for chunk in first],
-                "same alone": all((one == other).all() for one, other in zip(first, alone, strict=True)),
+                "kept": [kept["faults"], kept["again"], kept["beside"]],
                 "second": [chunk[0].tolist() for chunk in second],
             }
         )

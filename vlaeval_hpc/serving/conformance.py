@@ -53,11 +53,12 @@ def apart(one: list[Actions], other: list[Actions]) -> float | None:
 
 def faults(policy: Policy, chunks: list[Actions]) -> list[str]:
     """Where actions are not what the spec says."""
-    dim = action_dim(policy.action_spec)
+    told = all(spec.dims for spec in policy.action_spec.values())  # a component of length 0 fits whatever is wanted
+    dim = action_dim(policy.action_spec) if told else None
     found = []
     for chunk in chunks:
-        if chunk.ndim != 2 or chunk.shape[1] != dim or not len(chunk):
-            found.append(f"actions of shape {chunk.shape}, the spec says (k, {dim})")
+        if chunk.ndim != 2 or not len(chunk) or dim not in (None, chunk.shape[1]):
+            found.append(f"actions of shape {chunk.shape}, the spec says (k, {dim or 'dim'})")
         elif chunk.dtype.kind != "f":
             found.append(f"actions are {chunk.dtype}")
         elif not np.isfinite(chunk).all():

@@ -41,7 +41,7 @@ class PlayTableSimEnv:
     def get_camera_obs(self):
         self.rendered += 1
         static = np.full((200, 200, 3), min(self.steps, 255), np.uint8)
-        gripper = np.full((84, 84, 3), 7, np.uint8)
+        gripper = np.full((84, 84, 3), min(self.steps + 7, 255), np.uint8)
         return {"rgb_static": static, "rgb_gripper": gripper}, {"depth_static": static[..., 0]}
 
     def get_state_obs(self):
