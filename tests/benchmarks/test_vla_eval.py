@@ -17,8 +17,8 @@ import pytest
 
 from tests.conftest import Command
 from tests.toys import merged, outcomes
-from vlaeval_hpc.config.schema import BenchmarkConfig, EnvironmentConfig
-from vlaeval_hpc.config.vla_eval import TARGET, with_vla_eval
+from vlaeval_hpc.config.schema import BenchmarkConfig, EnvironmentConfig, ModeConfig
+from vlaeval_hpc.config.vla_eval import TARGET, mode_of_vla_eval, with_vla_eval
 from vlaeval_hpc.errors import ConfigurationError
 
 CHECKS = Path(__file__).with_name("vla_eval_checks.py")
@@ -220,6 +220,17 @@ def test_python_of_vla_eval_s_images(image: str, python: str) -> None:
     assert with_vla_eval(chosen).environment.python == "mine"
 
 
+def test_live_mode_is_real_time_mode(tmp_path: Path) -> None:
+    path = tmp_path / "live.yaml"
+    path.write_text("benchmarks: [{benchmark: 'a:B', mode: live, hz: 20, paced: false, wait_first_action: true}]")
+    found = mode_of_vla_eval(benchmark(path), ModeConfig())
+    assert found == ModeConfig(name="realtime", hz=20.0, pace=None, wait_first_action=True)
+    said = ModeConfig(name="realtime", hz=5.0, latency=2)
+    assert mode_of_vla_eval(benchmark(path), said) == said
+    path.write_text("benchmarks: [{benchmark: 'a:B'}]")
+    assert mode_of_vla_eval(benchmark(path), ModeConfig()) == ModeConfig()
+
+
 def test_yamls_that_do_not_fit_are_named(yaml: Path, tmp_path: Path) -> None:
     def refusal(text: str | None, **params: Any) -> str:
         path = tmp_path / "it.yaml"
@@ -238,7 +249,7 @@ def test_yamls_that_do_not_fit_are_named(yaml: Path, tmp_path: Path) -> None:
     assert "no `benchmarks` in it" in refusal("[1]")
     assert refusal("benchmarks: [").startswith("benchmark.params.config=FILE: while parsing")
     assert "extends itself" in refusal("extends: it.yaml")
-    assert "'x' has mode live: valid: sync" in refusal(f"benchmarks: [{one}, mode: live}}]")
+    assert "'x' has mode turbo: valid: sync, live, realtime" in refusal(f"benchmarks: [{one}, mode: turbo}}]")
     differ = refusal(f"benchmarks: [{one}, episodes_per_task: 1}}, {two}, episodes_per_task: 2}}]")
     assert differ.endswith("differ in episodes_per_task: benchmark.params.entry chooses one: x, y")
     assert "differ in benchmark" in refusal(f"benchmarks: [{one}}}, {{benchmark: 'a:C'}}]")

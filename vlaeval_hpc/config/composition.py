@@ -16,7 +16,7 @@ from urllib.parse import unquote
 
 from vlaeval_hpc.config.plugins import register
 from vlaeval_hpc.config.schema import Config
-from vlaeval_hpc.config.vla_eval import with_vla_eval
+from vlaeval_hpc.config.vla_eval import mode_of_vla_eval, with_vla_eval
 from vlaeval_hpc.errors import ConfigurationError, VlaevalError, unknown
 
 GROUPS = ("model", "benchmark", "cluster", "container", "pairing", "tracking", "recording", "mode")
@@ -140,6 +140,7 @@ def checked(composed: Any) -> Config:
     )
     found = OmegaConf.to_object(merged)
     assert isinstance(found, Config)
+    found.mode = mode_of_vla_eval(found.benchmark, found.mode)
     found.benchmark = with_vla_eval(found.benchmark)
     for key, value in _flat(asdict(found)):
         if isinstance(value, float) and not math.isfinite(value):

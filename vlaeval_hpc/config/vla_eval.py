@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vlaeval_hpc.config.schema import BenchmarkConfig, EnvironmentConfig
+from vlaeval_hpc.config.schema import BenchmarkConfig, EnvironmentConfig, ModeConfig
 from vlaeval_hpc.errors import ConfigurationError, unknown
 
 TARGET = "vlaeval_hpc.benchmarks.vla_eval:VLAEval"
@@ -26,6 +26,8 @@ _CONDA = {
     "simpler-xvla": "simpler",
 }
 """The conda environments of vla-eval's images that are not called as the image is (its docker/Dockerfile.*)."""
+
+MODES = ("sync", "live", "realtime")  # the last as vla-eval 0.2 called it
 
 _LICENSES = {"vla_eval.benchmarks.behavior1k.": {"behavior-dataset-tos": "https://behavior.stanford.edu/dataset"}}
 """What its classes ask a terminal before they fetch their data."""
@@ -71,6 +73,24 @@ def with_vla_eval(benchmark: BenchmarkConfig) -> BenchmarkConfig:
     return replace(benchmark, params=params, seed=seed, environment=_with_python(environment))
 
 
+def mode_of_vla_eval(benchmark: BenchmarkConfig, mode: ModeConfig) -> ModeConfig:
+    """How time passes: by a YAML of vla-eval's (`mode: live`, `hz`, `paced`, `wait_first_action`) where the config here
+    does not say mode=realtime itself. Raises ConfigurationError."""
+    path = benchmark.params.get("config")
+    if benchmark.target != TARGET or path is None or mode.name != "sync":
+        return mode
+    entries = _chosen(_load(Path(str(path))).get("benchmarks") or [], benchmark.params.get("entry"), str(path))
+    if _same(entries, "mode", str(path)) in (None, "sync"):
+        return mode
+    hz, paced, first = (_same(entries, key, str(path)) for key in ("hz", "paced", "wait_first_action"))
+    return ModeConfig(
+        name="realtime",
+        hz=10.0 if hz is None else float(hz),
+        pace=None if paced is False else 1.0,
+        wait_first_action=bool(first),
+    )
+
+
 def _load(path: Path) -> dict[str, Any]:
     """The file, upon what it extends, with its interpolations resolved."""
     from omegaconf import OmegaConf
@@ -114,9 +134,9 @@ def _chosen(entries: list[dict[str, Any]], wanted: Any, path: str) -> list[dict[
             f"benchmark.params.config={path}: evaluations of one name: benchmark.params.entry=0 is the first of them"
         )
     for entry in entries:
-        if entry.get("mode", "sync") != "sync":
+        if entry.get("mode", "sync") not in MODES:
             raise ConfigurationError(
-                f"benchmark.params.config={path}: '{_name(entry)}' has mode {entry['mode']}: valid: sync"
+                f"benchmark.params.config={path}: '{_name(entry)}' has mode {entry['mode']}: valid: {', '.join(MODES)}"
             )
     return entries
 

@@ -28,6 +28,8 @@ def recording_section(recording: RecordingConfig, observation_spec: Mapping[str,
             raise unknown("recording.cameras", camera, cameras)
     if not recording.video and not recording.steps:
         return {}
+    if recording.video:
+        _ffmpeg()  # told before anything starts
     return {k: v for k, v in asdict(recording).items() if k != "name"}
 
 
@@ -38,7 +40,14 @@ def encoder(plan: Plan) -> tuple[dict[str, str], list[str]]:
     """
     if not plan.recording.get("video"):
         return {}, []
+    found = _ffmpeg()
+    return {"VLAEVAL_HPC_FFMPEG": str(found)}, [str(found.parent)]
+
+
+def _ffmpeg() -> Path:
     from imageio_ffmpeg import get_ffmpeg_exe  # type: ignore[import-untyped]
 
-    found = Path(get_ffmpeg_exe()).resolve()
-    return {"VLAEVAL_HPC_FFMPEG": str(found)}, [str(found.parent)]
+    try:
+        return Path(get_ffmpeg_exe()).resolve()
+    except RuntimeError as error:  # the package has no binary for this machine
+        raise ConfigurationError(f"recording=video: {error}: valid: IMAGEIO_FFMPEG_EXE=PATH") from error
