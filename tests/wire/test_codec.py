@@ -23,7 +23,7 @@ from PIL import Image
 from tests.wire.samples import images, samples, smooth
 from tests.wire.values import arrays, payloads, same
 from vlaeval_hpc.wire import codec
-from vlaeval_hpc.wire.codec import WireError, decode, encode
+from vlaeval_hpc.wire.codec import LARGE, WireError, decode, encode
 from vlaeval_hpc.wire.messages import Message
 
 MB = 1 << 20
@@ -78,6 +78,69 @@ def test_arrays_come_back_read_only(array: NDArray[Any]) -> None:
     back = decode(encode(array))
     assert same(back, array)
     assert not back.flags.writeable
+
+
+def large(size: int, dtype: str = "u1") -> NDArray[Any]:
+    return np.arange(size, dtype=np.int64).astype(dtype)
+
+
+LARGE_ONES = {
+    "two pictures": {"images": {"a": large(LARGE).reshape(256, 256), "b": large(LARGE + 1)}, "s": large(8), "t": "x"},
+    "one alone": large(LARGE),
+    "in lists": [large(LARGE), [large(2 * LARGE)], b"data"],
+    "numbers of several bytes": {"x": large(LARGE, "<f4"), "abc": large(LARGE, ">i8"), "": large(LARGE // 8, "f8")},
+    "bytes under the same key": {"data": bytes(2 * LARGE), "x": large(LARGE)},
+    "bytes in a list, after that word": ["data", bytes(2 * LARGE), large(LARGE)],
+    "within text": "\u01e4data\u0190".encode().decode() * LARGE,
+    "within bytes": b"data\xc6" + (2 * LARGE).to_bytes(4, "big") + bytes(3 * LARGE),
+    "within an array": {"x": np.frombuffer(b"data\xc6" + LARGE.to_bytes(4, "big") + bytes(2 * LARGE), np.uint8)},
+    "far from the start": {"pad": "x" * 10_000, "x": large(LARGE)},
+}
+
+
+@pytest.mark.parametrize("value", LARGE_ONES.values(), ids=LARGE_ONES.keys())
+def test_what_is_large_comes_back_the_same(value: Any) -> None:
+    data = encode(value)
+    assert b"".join(codec.pieces(value)) == data == whole(value)
+    assert same(decode(data), value)
+    assert same(decode(memoryview(bytearray(data))), value)
+
+
+def whole(value: Any) -> bytes:
+    """As the packer has it, nothing left out."""
+
+    def array(found: Any) -> Any:
+        return {"__ndarray__": True, "data": found.tobytes(), "dtype": found.dtype.str, "shape": list(found.shape)}
+
+    return bytes(msgpack.packb(value, default=array))
+
+
+def test_large_arrays_are_views_of_the_message_that_nobody_can_write_to() -> None:
+    data = bytearray(encode({"x": large(LARGE), "f": large(LARGE, "f8")}))
+    found = decode(memoryview(data))
+    at = data.index(bytes(range(200)))
+    data[at] = 77
+    assert found["x"][0] == 77
+    assert found["f"].flags.aligned
+    assert not any(array.flags.writeable for array in found.values())
+    with pytest.raises(ValueError, match="WRITEABLE"):
+        found["x"].flags.writeable = True
+
+
+@given(st.binary(max_size=40), st.integers(0, 2**32 - 1))
+@settings(max_examples=200, deadline=2000)
+@example(b"", LARGE)
+@example(b"\xa5", LARGE)
+def test_whatever_is_around_what_looks_like_an_array(before: bytes, length: int) -> None:
+    """It is as the unpacker has it."""
+    data = before + b"data\xc6" + length.to_bytes(4, "big") + bytes(LARGE + 100)
+    try:
+        expected = codec._unpack(data, codec.Reader())
+    except WireError:
+        with pytest.raises(WireError):
+            decode(data)
+    else:
+        assert same(decode(data), expected)
 
 
 def test_numpy_scalars_become_plain_ones() -> None:

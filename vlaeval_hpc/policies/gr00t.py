@@ -134,7 +134,7 @@ class Gr00t(ToldAsGr00t):
             self._socket.send(frame)
             if not self._socket.poll(int(timeout * 1000), zmq.POLLIN):
                 raise TimeoutError(f"no answer in {timeout:g} s")
-            answer = codec.decode(self._socket.recv(), _Reader())
+            answer = codec.decode(self._socket.recv(), _Reader)
         except (TimeoutError, zmq.ZMQError, WireError) as error:
             # A REQ socket that got no answer can ask nothing more. ZeroMQ itself knows no lost connection.
             self._socket.close()

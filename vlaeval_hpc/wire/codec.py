@@ -7,6 +7,7 @@ uint and float arrays are admitted; sizes are checked before anything is allocat
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import re
@@ -71,7 +72,7 @@ def pieces(value: Any, array: Optional[Callable[["np.ndarray[Any, Any]"], Any]] 
         raise TypeError(f"cannot be sent: {error}") from error
     found: List[Piece] = [packed]
     if packing.large:
-        between = packed.split(_GAP)
+        between = packed.split(_PACKED_HOLE)
         found = []
         for before, data in zip(between, packing.large):
             found += (before + _BIN32.pack(0xC6, data.nbytes), data)
@@ -82,14 +83,30 @@ def pieces(value: Any, array: Optional[Callable[["np.ndarray[Any, Any]"], Any]] 
     return found
 
 
-def decode(data: bytes, reader: "Optional[Reader]" = None) -> Any:
-    """Unpack; arrays are read-only. Another dialect brings a `reader` of its own, for this message.
+def decode(data: Piece, reader: "Optional[Callable[[], Reader]]" = None) -> Any:
+    """Unpack; arrays are read-only, and large ones are views of `data`. Another dialect brings its own `reader`.
 
     Raises WireError, whatever the bytes are.
     """
     if len(data) > MAX_FRAME:
         raise WireError(f"message of {len(data)} bytes: at most {MAX_FRAME}")
-    reader = reader or Reader()
+    make = reader or Reader
+    if len(data) >= LARGE:
+        found = make()
+        rest = _cut(memoryview(data).toreadonly(), found.left_out)
+        if found.left_out:
+            try:
+                value = _unpack(rest, found)
+            except WireError:
+                pass
+            else:
+                if not found.left_out:
+                    return value
+            # What looked like an array's data was something else, within text say.
+    return _unpack(data, make())
+
+
+def _unpack(data: Piece, reader: "Reader") -> Any:
     try:
         value = msgpack.unpackb(
             data,
@@ -110,11 +127,33 @@ def decode(data: bytes, reader: "Optional[Reader]" = None) -> Any:
         raise WireError(f"not a message: {type(error).__name__}: {error}") from None
 
 
-# The packer copies what it is given, twice. So it packs an extension in a large array's place, of bytes that nobody
-# else can know, and the message is cut there.
-_HOLE = msgpack.ExtType(0, os.urandom(16))
-_GAP: bytes = msgpack.packb(_HOLE)
-_BIN32 = struct.Struct(">BI")
+def _cut(data: memoryview, left_out: Dict[bytes, memoryview]) -> bytes:
+    """The message with other bytes in the place of what is likely to be a large array's data, which are `left_out`
+    under them."""
+    parts: List[Piece] = []
+    at = 0
+    while True:
+        # Between two arrays lies little. No byte is looked at twice, whoever wrote this.
+        near = bytes(data[at : at + _NEAR])
+        begin = near.find(_LARGE_DATA) + len(_LARGE_DATA)
+        length = int.from_bytes(near[begin : begin + 4], "big")
+        end = at + begin + 4 + length
+        if begin < len(_LARGE_DATA) or length < LARGE or end > len(data):
+            parts.append(data[at:])
+            return b"".join(parts)
+        name = _HOLE + len(left_out).to_bytes(4, "big")
+        parts += (near[: begin - 1], _BIN8.pack(0xC4, len(name)), name)
+        left_out[name] = data[end - length : end]
+        at = end
+
+
+# The packer copies what it is given, twice, and the unpacker once. So in the place of a large array's data they are
+# given bytes that nobody else can know.
+_HOLE = os.urandom(16)
+_BIN8, _BIN32 = struct.Struct(">BB"), struct.Struct(">BI")
+_PACKED_HOLE = _BIN8.pack(0xC4, len(_HOLE)) + _HOLE
+_LARGE_DATA = b"data\xc6"  # the end of the key of an array's data in every dialect, and the type of what is large
+_NEAR = 4096
 
 
 class _Packing:
@@ -161,6 +200,8 @@ class Reader:
         self._pictures = pictures
         self._items = MAX_ITEMS
         self._images = MAX_IMAGES
+        self.left_out: Dict[bytes, memoryview] = {}
+        """Data of large arrays, under what was unpacked in their place; empty when all have found theirs."""
 
     def list(self, value: List[Any]) -> List[Any]:
         self._count(len(value))
@@ -169,11 +210,11 @@ class Reader:
     def map(self, value: Dict[Any, Any]) -> Any:
         self._count(len(value))
         if "__ndarray__" in value:
-            return array_of(value["data"], value["dtype"], value["shape"])
+            return array_of(self._data(value["data"]), value["dtype"], value["shape"])
         if "__image__" in value:
             if value["format"] == "raw":
-                return array_of(value["data"], value["dtype"], value["shape"])
-            return self._image(value["data"], value["format"])
+                return array_of(self._data(value["data"]), value["dtype"], value["shape"])
+            return self._image(self._data(value["data"]), value["format"])
         for key in value:
             if type(key) is not str:
                 raise WireError(f"a map's key is {key!r:.40}: keys are text")
@@ -182,13 +223,17 @@ class Reader:
     def extension(self, code: int, data: bytes) -> Any:
         raise WireError(f"an extension of type {code}: there are none")
 
+    def _data(self, value: Any) -> Any:
+        """An array's data, where it was left out in its place."""
+        return self.left_out.pop(value, value) if type(value) is bytes and len(value) == len(_HOLE) + 4 else value
+
     def _count(self, elements: int) -> None:
         self._items -= 1 + elements
         if self._items < 0:
             raise WireError(f"more than {MAX_ITEMS} elements: numbers travel as arrays")
 
     def _image(self, data: Any, format: Any) -> "np.ndarray[Any, Any]":
-        if not isinstance(data, bytes) or format not in ("png", "jpeg"):
+        if not isinstance(data, (bytes, memoryview)) or format not in ("png", "jpeg"):
             raise WireError(f"image format {format!r:.20}: raw, png and jpeg are admitted")
         if not self._pictures:
             raise HoldsPictures
@@ -212,17 +257,28 @@ class Reader:
 
 def array_of(data: Any, dtype: Any, shape: Any) -> "np.ndarray[Any, Any]":
     """The read-only array of these bytes. Raises WireError where they are none: dtype text, shape a list."""
-    if not isinstance(data, bytes) or not isinstance(dtype, str) or not _DTYPE.fullmatch(dtype):
+    if not isinstance(data, (bytes, memoryview)) or not isinstance(dtype, str):
         raise WireError(f"not an array: dtype {dtype!r:.40}; bool, int, uint and float are admitted")
     if not isinstance(shape, list) or len(shape) > 8 or not all(type(n) is int and n >= 0 for n in shape):
         raise WireError(f"not an array: shape {shape!r:.80}")
-    kind = np.dtype(dtype)
+    kind = _dtype(dtype)
     size = kind.itemsize
     for length in shape:
         size *= length
     if size != len(data):
         raise WireError(f"not an array: {len(data)} bytes for {dtype} {shape!r:.80}")
-    return np.frombuffer(data, dtype=kind).reshape(shape)
+    array = np.frombuffer(data, dtype=kind).reshape(shape)
+    if not array.flags.aligned:  # a view lies where the message has it, and not every library takes that
+        array = array.copy()
+        array.flags.writeable = False
+    return array
+
+
+@functools.lru_cache(maxsize=64)
+def _dtype(name: str) -> "np.dtype[Any]":
+    if not _DTYPE.fullmatch(name):
+        raise WireError(f"not an array: dtype {name!r:.40}; bool, int, uint and float are admitted")
+    return np.dtype(name)
 
 
 def _check_depth(value: Any, left: int) -> None:

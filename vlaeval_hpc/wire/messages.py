@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Dict, List
 
 from vlaeval_hpc import __version__
@@ -30,6 +31,9 @@ CHUNKS = "chunks"
 """Capability, in HELLO's `capabilities`: the client takes a whole action chunk and observes once a chunk."""
 
 
+_WITHOUT_PICTURES = partial(Reader, pictures=False)
+
+
 @dataclass
 class Message:
     """One frame. `seq` counts the sender's messages; an answer carries its question's."""
@@ -48,9 +52,12 @@ class Message:
         return pieces({"type": self.type, "payload": self.payload, "seq": self.seq, "timestamp": self.timestamp})
 
     @classmethod
-    def unpack(cls, data: bytes, pictures: bool = True) -> "Message":
-        """Read a frame. Raises WireError, whatever the bytes; HoldsPictures where it does and `pictures` is False."""
-        raw = decode(data, Reader(pictures))
+    def unpack(cls, data: Piece, pictures: bool = True) -> "Message":
+        """Read a frame; large arrays are views of `data`.
+
+        Raises WireError, whatever the bytes; HoldsPictures where it does and `pictures` is False.
+        """
+        raw = decode(data, Reader if pictures else _WITHOUT_PICTURES)
         if not isinstance(raw, dict):
             raise WireError(f"not a message: a {type(raw).__name__}")
         missing = [k for k in ("type", "payload", "seq", "timestamp") if k not in raw]

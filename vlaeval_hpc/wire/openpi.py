@@ -7,7 +7,7 @@ from typing import Any, Dict
 import numpy as np
 
 from vlaeval_hpc.wire import codec
-from vlaeval_hpc.wire.codec import WireError
+from vlaeval_hpc.wire.codec import Piece, WireError
 
 
 def encode(message: Dict[str, Any]) -> bytes:
@@ -15,9 +15,9 @@ def encode(message: Dict[str, Any]) -> bytes:
     return codec.encode(message, _array_map)
 
 
-def decode(data: bytes) -> Dict[str, Any]:
+def decode(data: Piece) -> Dict[str, Any]:
     """Unpack a map, within codec's bounds; arrays are read-only. Raises WireError, whatever the bytes are."""
-    found = codec.decode(data, _Reader())
+    found = codec.decode(data, _Reader)
     if not isinstance(found, dict):
         raise WireError(f"not a message of openpi: a {type(found).__name__}, no map")
     return found
@@ -36,7 +36,7 @@ class _Reader(codec.Reader):
     def map(self, value: Dict[Any, Any]) -> Any:
         if b"__ndarray__" in value:
             self._count(len(value))
-            return codec.array_of(value[b"data"], value[b"dtype"], value[b"shape"])
+            return codec.array_of(self._data(value[b"data"]), value[b"dtype"], value[b"shape"])
         if b"__npgeneric__" in value and type(value[b"data"]) in (bool, int, float):
             return value[b"data"]
         return super().map(value)

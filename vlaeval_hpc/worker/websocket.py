@@ -19,12 +19,13 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
+from vlaeval_hpc.wire.codec import Piece
+from vlaeval_hpc.wire.frames import BINARY, header
+
 OPEN_TIMEOUT = 10.0
 CLOSE_TIMEOUT = 1.0  # for the other side's goodbye
 CHUNK = 1 << 16
 AT_ONCE = 1024  # pieces that the kernel takes: Linux's IOV_MAX
-_BINARY, _MASKED, _ZERO_MASK = 0x82, 0x80, bytes(4)  # a message of one frame
-Piece = Union[bytes, memoryview]
 
 
 class WebSocket:
@@ -74,7 +75,7 @@ class WebSocket:
         """Send a binary message, given in pieces. Raises ConnectionClosed, OSError."""
         if self._over:
             raise self._closed()
-        parts = [_header(sum(map(len, message))) + bytes(message[0]), *message[1:]]
+        parts = [header(sum(map(len, message)), masked=True) + bytes(message[0]), *message[1:]]
         if self._secure:  # TLS knows no sendmsg
             parts = [b"".join(parts)]
         while parts:
@@ -199,19 +200,10 @@ class WebSocket:
 
 def _whole(data: bytes, max_size: int) -> Optional[bytes]:
     """The message of a server's short frame that came alone and all at once; None where that is not so."""
-    if len(data) < 4 or data[0] != _BINARY or data[1] > 126:
+    if len(data) < 4 or data[0] != BINARY or data[1] > 126:
         return None
     begin, length = (2, data[1]) if data[1] < 126 else (4, data[2] << 8 | data[3])
     return data[begin:] if begin + length == len(data) and length <= max_size else None
-
-
-def _header(length: int) -> bytes:
-    """Of a frame with so many bytes (RFC 6455, 5.2)."""
-    if length < 126:
-        return struct.pack(">BB4s", _BINARY, _MASKED | length, _ZERO_MASK)
-    if length < 1 << 16:
-        return struct.pack(">BBH4s", _BINARY, _MASKED | 126, length, _ZERO_MASK)
-    return struct.pack(">BBQ4s", _BINARY, _MASKED | 127, length, _ZERO_MASK)
 
 
 def _frame_size(payload: int) -> int:
