@@ -10,6 +10,7 @@ def test_a_fresh_page_has_everything_at_zero() -> None:
     families = parse(Metrics().text())
     assert {name for name, f in families.items() if f.kind == "gauge"} == {
         "vlaeval_hpc_sessions",
+        "vlaeval_hpc_episodes_running",
         "vlaeval_hpc_waiting",
     }
     assert all(value == 0 for f in families.values() for value in f.samples.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,8 +22,7 @@ class Fake(Receiver):
         state = State.OPEN
 
     def __init__(self) -> None:
-        self._in_step, self._fragmented, self._head, self._passing = True, False, b"", 0
-        self._frame, self._length, self._filled, self._mask = None, 0, 0, b""
+        self._begin_in_step()
         self.got: list[tuple[str, bytes]] = []
 
     def data_received(self, data: bytes) -> None:
@@ -30,8 +30,8 @@ class Fake(Receiver):
             data = self.got.pop()[1] + data
         self.got.append(("websockets", data))
 
-    def process_event(self, event: object) -> None:
-        self.got.append(("large", event.data))  # type: ignore[attr-defined]
+    def _deliver(self, data: Any) -> None:
+        self.got.append(("large", bytes(data)))
 
     def feed(self, data: bytes, cuts: Iterable[int]) -> None:
         """As a transport does, with these many bytes at a time, again and again."""

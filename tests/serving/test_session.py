@@ -31,7 +31,9 @@ class Conversation:
     async def say(self, kind: str, **payload: Any) -> Message | None:
         self._seq += 1
         sent = Message.unpack(Message(kind, payload, self._seq).pack())
-        answer = await self.session.handle(sent)
+        told: asyncio.Future[Message | None] = asyncio.get_running_loop().create_future()
+        self.session.handle(sent, told.set_result)
+        answer = await told
         if answer is None:
             return None
         assert answer.seq == self._seq

@@ -24,10 +24,12 @@ LARGEST_BATCH = 4096
 
 
 @dataclass(eq=False)
-class _Request:
+class Request:
+    """An observation that waits for the policy; `then` is None when nobody waits for the answer any more."""
+
     observation: Observation
     session: Session
-    answer: asyncio.Future[Actions]
+    then: Callable[[Actions | Exception], None] | None
     since: float = field(default_factory=time.monotonic)
     outcome: Actions | Exception | None = None
 
@@ -57,14 +59,14 @@ class Batcher:
         self._crowd = crowd
         self._pace = Pace()
         self._bearable = LARGEST_BATCH
-        self._waiting: list[_Request] = []
-        self._unanswered: set[_Request] = set()
+        self._waiting: list[Request] = []
         self._running = False
         self._looking: asyncio.Handle | None = None
+        self._soon = False
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._thread = PolicyThread()
 
-    async def call(self, function: Callable[..., T], *arguments: object) -> T:
+    def call(self, function: Callable[..., T], *arguments: object) -> asyncio.Future[T]:
         """Run something else of the policy's in its thread."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[T] = loop.create_future()
@@ -78,20 +80,23 @@ class Batcher:
                 _hand_over(loop, _answer, answer, outcome)
 
         self._thread.do(job)
-        return await answer
+        return answer
 
-    async def predict(self, observation: Observation, session: Session) -> Actions:
-        """The policy's chunk (k, dim), float. Raises what the policy raised for this observation."""
-        request = _Request(observation, session, asyncio.get_running_loop().create_future())
+    def predict(
+        self, observation: Observation, session: Session, then: Callable[[Actions | Exception], None]
+    ) -> Request:
+        """Have `then` called with the policy's chunk (k, dim) float32, or what it raised for this observation."""
+        request = Request(observation, session, then)
         self._waiting.append(request)
-        self._unanswered.add(request)
         self._metrics.waiting += 1
         self._pace.arrived(session.id, request.since)
         self.look_again()
-        try:
-            return await request.answer
-        finally:
-            self._unanswered.discard(request)
+        return request
+
+    def forget(self, request: Request) -> None:
+        """Nobody waits for this any more."""
+        if request.then is not None:
+            request.then = None
             self._metrics.waiting -= 1
 
     def left(self, session: Session) -> None:
@@ -101,11 +106,16 @@ class Batcher:
 
     def look_again(self) -> None:
         """Decide anew whether those who wait have waited enough: they, the limits, or the crowd have changed."""
-        # Not here and now: others may be about to come in the same turn of the event loop.
-        self._look_in(0.0)
+        if self._running:  # it is looked at when the call is over
+            return
+        if self._waiting and len(self._waiting) >= self._crowd():
+            self._look()
+        elif not self._soon:
+            # Not here and now: others may be about to come in the same turn of the event loop.
+            self._look_in(0.0)
 
     async def run(self) -> None:
-        """Serve for ever; cancel to end. Whoever waits then is cancelled too: no answer is no failure of the policy.
+        """Serve for ever; cancel to end. Whoever waits then hears nothing: no answer is no failure of the policy.
 
         Raises what is wrong with the batching itself.
         """
@@ -113,21 +123,25 @@ class Batcher:
             await self._ended
         finally:
             self._thread.end()
-            for request in self._unanswered:
-                request.answer.cancel()
 
     def _look_in(self, seconds: float) -> None:
-        if self._looking is not None:
-            self._looking.cancel()
+        self._stop_looking()
         loop = asyncio.get_running_loop()
+        self._soon = not seconds
         self._looking = loop.call_later(seconds, self._look) if seconds else loop.call_soon(self._look)
 
+    def _stop_looking(self) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
+        self._soon = False
+
     def _look(self) -> None:
-        self._looking = None
+        self._stop_looking()
         if self._running or self._ended.done():
             return
         # A session that left took its question along.
-        self._waiting = [r for r in self._waiting if not r.answer.done()]
+        self._waiting = [r for r in self._waiting if r.then is not None]
         if not self._waiting:
             return
         size = self.max_batch_size or self._bearable
@@ -148,7 +162,7 @@ class Batcher:
         full = len(self._waiting) >= min(size, self._crowd())
         return 0.0 if full else oldest + self.max_wait_time - now
 
-    def _predict(self, batch: list[_Request], loop: asyncio.AbstractEventLoop) -> None:
+    def _predict(self, batch: list[Request], loop: asyncio.AbstractEventLoop) -> None:
         begin = time.perf_counter()
         try:
             together = self._try(batch)
@@ -156,7 +170,7 @@ class Batcher:
         except BaseException as error:  # ours: nobody would be answered any more
             _hand_over(loop, _fail, self._ended, error)
 
-    def _try(self, batch: list[_Request]) -> bool:
+    def _try(self, batch: list[Request]) -> bool:
         """Fill in the outcomes; whether the policy took the batch as one."""
         before = [dict(r.session.memory) for r in batch] if len(batch) > 1 else []
         chunks, error = self._chunks(batch)
@@ -174,7 +188,7 @@ class Batcher:
             self._try([request])
         return False
 
-    def _predicted(self, batch: list[_Request], seconds: float, together: bool) -> None:
+    def _predicted(self, batch: list[Request], seconds: float, together: bool) -> None:
         self._running = False
         good = [r for r in batch if not isinstance(r.outcome, Exception)]
         if together and good:
@@ -184,14 +198,14 @@ class Batcher:
         elif len(good) == len(batch):
             # Each could be answered alone: together they were too many, for its memory most likely.
             self._bearable = min(self._bearable, max(1, len(batch) // 2))
+        self._look()  # first: the policy need not wait until all are answered
         for request in batch:
-            if isinstance(request.outcome, Exception):
-                _fail(request.answer, request.outcome)
-            elif request.outcome is not None:
-                _answer(request.answer, request.outcome)
-        self._look()
+            then = request.then
+            self.forget(request)
+            if then is not None and request.outcome is not None:
+                then(request.outcome)
 
-    def _chunks(self, batch: Sequence[_Request]) -> tuple[list[Actions], Exception | None]:
+    def _chunks(self, batch: Sequence[Request]) -> tuple[list[Actions], Exception | None]:
         try:
             answers = _guarded(self._policy.predict, [r.observation for r in batch], [r.session for r in batch])
             if len(answers) != len(batch):

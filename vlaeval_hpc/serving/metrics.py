@@ -37,6 +37,7 @@ class Metrics:
     """Everything that the server counts."""
 
     sessions: int = 0
+    running: int = 0
     waiting: int = 0
     observations: int = 0
     episodes: int = 0
@@ -52,6 +53,7 @@ class Metrics:
         out = []
         for name, kind, help_text, value in (
             ("sessions", "gauge", "Connections open.", self.sessions),
+            ("episodes_running", "gauge", "Episodes that run.", self.running),
             ("waiting", "gauge", "Observations that wait for the policy.", self.waiting),
             ("observations_total", "counter", "Observations answered.", self.observations),
             ("episodes_total", "counter", "Episodes begun.", self.episodes),

@@ -5,6 +5,7 @@ openpi-client 0.1.2 tells no episodes: one begins with the connection, and whene
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from vlaeval_hpc.policies.base import Observation
 from vlaeval_hpc.serving.session import SessionHandler
 from vlaeval_hpc.wire import messages as wire
 from vlaeval_hpc.wire import openpi
+from vlaeval_hpc.wire.codec import Piece
 from vlaeval_hpc.wire.messages import Message
 from vlaeval_hpc.wire.specs import RGB, Specs
 
@@ -32,24 +34,39 @@ class OpenpiHandler:
         self._looks = looks
         self._prompt: str | None = None
 
-    async def metadata(self) -> bytes:
+    def metadata(self) -> bytes:
         """The frame that such a client waits for: what a HELLO tells of the policy."""
-        hello = await self._session.handle(Message(wire.HELLO, wire.hello(capabilities={wire.CHUNKS: True})))
-        assert hello is not None
-        return openpi.encode(hello.payload)
+        told: list[Message | None] = []
+        self._session.handle(Message(wire.HELLO, wire.hello(capabilities={wire.CHUNKS: True})), told.append)
+        assert told[0] is not None
+        return openpi.encode(told[0].payload)
 
-    async def handle(self, data: bytes) -> bytes:
-        """The frame with `actions` (k, dim) for one observation. Raises WireError, PolicyFailed."""
+    def handle(self, data: Piece, reply: Callable[[bytes | PolicyFailed], None]) -> None:
+        """Reply with the frame of `actions` (k, dim) to one observation. Raises WireError, PolicyFailed."""
         raw = openpi.decode(data)
         prompt = str(raw.get("prompt", ""))
-        if prompt != self._prompt:
-            self._prompt = prompt
-            await self._session.handle(Message(wire.EPISODE_START, {"task": {"name": prompt}}))
-        answer = await self._session.handle(Message(wire.OBSERVATION, observation(raw, self._looks)))
-        assert answer is not None
-        if answer.type == wire.ERROR:
-            raise PolicyFailed(answer.payload["error"])
-        return openpi.encode({"actions": np.atleast_2d(answer.payload["actions"])})
+        if prompt == self._prompt:
+            self._observe(raw, reply)
+            return
+        self._prompt = prompt
+        start = Message(wire.EPISODE_START, {"task": {"name": prompt}})
+        self._session.handle(start, lambda _: self._begun(raw, reply))
+
+    def _begun(self, raw: dict[str, Any], reply: Callable[[bytes | PolicyFailed], None]) -> None:
+        try:
+            self._observe(raw, reply)
+        except PolicyFailed as error:
+            reply(error)
+
+    def _observe(self, raw: dict[str, Any], reply: Callable[[bytes | PolicyFailed], None]) -> None:
+        def tell(answer: Message | None) -> None:
+            assert answer is not None
+            if answer.type == wire.ERROR:
+                reply(PolicyFailed(answer.payload["error"]))
+            else:
+                reply(openpi.encode({"actions": np.atleast_2d(answer.payload["actions"])}))
+
+        self._session.handle(Message(wire.OBSERVATION, observation(raw, self._looks)), tell)
 
 
 def observation(raw: dict[str, Any], looks: Specs) -> Observation:

@@ -26,3 +26,4 @@ class PolicyThread:
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             job()
+            del job  # with all that it holds, before the next one comes

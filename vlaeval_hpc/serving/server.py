@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from websockets.asyncio.server import Server, ServerConnection, serve
-from websockets.exceptions import ConnectionClosed
 
 from vlaeval_hpc.errors import ConfigurationError, InfrastructureError
 from vlaeval_hpc.policies.base import Policy
@@ -84,13 +83,13 @@ class PolicyServer:
         self._place = place
         self._nonce = secrets.token_hex(16)
         self._metrics = Metrics()
-        self._sessions: dict[ServerConnection, SessionHandler] = {}
+        self._sessions: dict[Receiver, SessionHandler] = {}
         self._batcher = Batcher(
             policy,
             self._metrics,
             max_batch_size=model.get("max_batch_size", 1),
             max_wait_time=model.get("max_wait_time"),
-            crowd=lambda: sum(s.in_episode for s in self._sessions.values()) or 1,
+            crowd=lambda: self._metrics.running or 1,
         )
         self._gate = Gate(place.token, self._nonce, self._batcher, self._metrics)
         self._drain = Drain()
@@ -111,7 +110,7 @@ class PolicyServer:
         batching = asyncio.create_task(self._batcher.run())
         told = asyncio.create_task(self._drain.begun.wait())
         try:
-            loading = asyncio.create_task(self._batcher.call(self._load))
+            loading = self._batcher.call(self._load)
             await asyncio.wait((loading, told), return_when=asyncio.FIRST_COMPLETED)
             if not loading.done():
                 return
@@ -238,20 +237,19 @@ class PolicyServer:
         return rendezvous
 
     async def _connection(self, connection: ServerConnection) -> None:
+        assert isinstance(connection, Receiver)
         session = SessionHandler(self._name, self._policy, self._batcher, self._metrics, self._model)
         self._sessions[connection] = session
         self._metrics.sessions += 1
         try:
             await converse(connection, session, self._policy.observation_spec, self._drain)
-        except (ConnectionClosed, UnicodeDecodeError):
-            pass  # the second is how older versions of websockets take text that is none
         except Exception:
             log.exception("a session broke")  # ours: what a policy raises is answered
             raise
         finally:
             del self._sessions[connection]
             self._metrics.sessions -= 1
-            session.leave()
+            session.end()
 
 
 def _raise_file_limit() -> None:

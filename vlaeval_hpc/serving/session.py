@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import uuid
 import zlib
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from vlaeval_hpc.policies.base import Policy, Session
-from vlaeval_hpc.serving.batching import Batcher
-from vlaeval_hpc.serving.chunks import ActionQueue
+from vlaeval_hpc.serving.batching import Batcher, Request
+from vlaeval_hpc.serving.chunks import ActionQueue, Actions
 from vlaeval_hpc.serving.metrics import Metrics
 from vlaeval_hpc.wire import messages as wire
 from vlaeval_hpc.wire.messages import Message
@@ -18,6 +21,8 @@ from vlaeval_hpc.wire.messages import Message
 log = logging.getLogger(__name__)
 
 LONGEST_ERROR = 4000
+
+Reply = Callable[[Message | None], None]
 
 
 class SessionHandler:
@@ -34,36 +39,50 @@ class SessionHandler:
         self._whole_chunks = False
         self._failed_start = ""
         self._logged: type[Exception] | None = None
-        self._handling = False
-        self.in_episode = False
+        self._reply: Reply | None = None
+        self._asked: Request | None = None
+        self._in_episode = False
 
-    async def handle(self, message: Message) -> Message | None:
-        """The answer to a message, None where the protocol has none."""
-        self._handling = True
-        try:
-            return await self._answer(message)
-        finally:
-            self._handling = False
+    def handle(self, message: Message, reply: Reply) -> None:
+        """Have `reply` called with the answer, None where the protocol has none. One message after the other."""
+        self._reply = reply
+        if message.type == wire.OBSERVATION:
+            self._act(message)
+        elif message.type == wire.HELLO:
+            self._done(Message(wire.HELLO, self._hello(message.payload), message.seq))
+        elif message.type == wire.EPISODE_START:
+            self._start(message.payload)
+        else:
+            if message.type == wire.EPISODE_END:
+                self.leave()
+            self._done(None)
 
     @property
     def busy(self) -> bool:
         """Whether an episode runs, or a message waits for its answer."""
-        return self.in_episode or self._handling
+        return self.in_episode or self._reply is not None
 
-    async def _answer(self, message: Message) -> Message | None:
-        if message.type == wire.HELLO:
-            return Message(wire.HELLO, self._hello(message.payload), message.seq)
-        if message.type == wire.EPISODE_START:
-            await self._start(message.payload)
-        elif message.type == wire.EPISODE_END:
-            self.leave()
-        elif message.type == wire.OBSERVATION:
-            return await self._act(message)
-        return None
+    @property
+    def in_episode(self) -> bool:
+        """Whether an episode runs."""
+        return self._in_episode
+
+    def _done(self, answer: Message | None) -> None:
+        reply, self._reply = self._reply, None
+        if reply is not None:
+            reply(answer)
+
+    def end(self) -> None:
+        """The client is gone: nothing is predicted for it any more."""
+        self._reply = None
+        if self._asked is not None:
+            self._batcher.forget(self._asked)
+            self._asked = None
+        self.leave()
 
     def leave(self) -> None:
         """No observation comes for now: nobody needs to wait for this session."""
-        self.in_episode = False
+        self._set_in_episode(False)
         self._batcher.left(self._session)
 
     def _hello(self, payload: dict[str, Any]) -> dict[str, Any]:
@@ -82,7 +101,11 @@ class SessionHandler:
             observation_params={k: True for k, wanted in asked.items() if wanted},
         )
 
-    async def _start(self, payload: dict[str, Any]) -> None:
+    def _set_in_episode(self, value: bool) -> None:
+        self._metrics.running += value - self._in_episode
+        self._in_episode = value
+
+    def _start(self, payload: dict[str, Any]) -> None:
         task = payload.get("task")
         task = task if isinstance(task, dict) else {}
         seed = task.get("seed")
@@ -92,29 +115,50 @@ class SessionHandler:
         self._queue.clear()
         self._session = Session(id=self._session.id, task=task, seed=seed)
         self._failed_start = ""
-        self.in_episode = True
+        self._set_in_episode(True)
         self._metrics.episodes += 1
-        try:
-            await self._batcher.call(self._policy.reset, self._session)
-        except Exception as error:
+        self._batcher.call(self._policy.reset, self._session).add_done_callback(self._started)
+
+    def _started(self, done: asyncio.Future[None]) -> None:
+        if done.cancelled():
+            return
+        error = done.exception()
+        if isinstance(error, Exception):
             # episode_start has no answer: the observations get it.
             self._failed_start = self._told("reset", error)
+        self._done(None)
 
-    async def _act(self, message: Message) -> Message:
-        failure = self._failed_start
-        if not failure and self._queue.wants_look:
+    def _act(self, message: Message) -> None:
+        if self._failed_start:
+            self._fail(message.seq, self._failed_start)
+        elif self._queue.wants_look:
+            # The observation is the batcher's alone: it is let go of as soon as it is predicted.
+            then = partial(self._predicted, message.seq)
+            self._asked = self._batcher.predict(message.payload, self._session, then)
+        else:
+            self._go_on(message.seq)
+
+    def _predicted(self, seq: int, outcome: Actions | Exception) -> None:
+        self._asked = None
+        if not isinstance(outcome, Exception):
             try:
-                chunk = await self._batcher.predict(message.payload, self._session)
-                self._queue.push(chunk[: self._chunk_size])
+                self._queue.push(outcome[: self._chunk_size])
             except Exception as error:
-                failure = self._told("predict", error)
-        if failure:
-            self._metrics.errors += 1
-            return Message(wire.ERROR, {"error": failure}, message.seq)
+                outcome = error
+        if isinstance(outcome, Exception):
+            self._fail(seq, self._told("predict", outcome))
+        else:
+            self._go_on(seq)
+
+    def _fail(self, seq: int, failure: str) -> None:
+        self._metrics.errors += 1
+        self._done(Message(wire.ERROR, {"error": failure}, seq))
+
+    def _go_on(self, seq: int) -> None:
         self._metrics.observations += 1
         actions = self._queue.take() if self._whole_chunks else self._queue.pop()
         self._session.step += len(actions) if self._whole_chunks else 1
-        return Message(wire.ACTION, {"actions": actions}, message.seq)
+        self._done(Message(wire.ACTION, {"actions": actions}, seq))
 
     def _told(self, where: str, error: Exception) -> str:
         """What the client hears of the policy's error; the log has the traceback of a session's first."""
