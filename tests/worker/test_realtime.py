@@ -118,6 +118,25 @@ def test_the_horizon_is_kept_between_questions() -> None:
     assert moments(benchmark)[1:8] == [(0, 1), (0, 2), (0, 3), (3, 4), (3, 5), (3, 6), (6, 7)]
 
 
+@pytest.mark.parametrize("latency", [None, 2])
+def test_a_new_instruction_ends_a_chunk(latency: int | None) -> None:
+    class Chain(Clockwork):
+        def step(self, action: Any, look: bool = True) -> bool:
+            super().step(action, look)
+            self.restarted = len(self.applied) == 3
+            return False
+
+    benchmark, began = Chain(), []
+    loop = Drive(
+        Mode(500.0, 1.0, True, latency, 100), benchmark, Take(benchmark, Item("a", 0, 0)), chunk, lambda phase: None
+    )
+    loop.run(8, lambda: began.append(len(benchmark.applied)))
+    assert began == [3] and benchmark.looked[0] == 0 and 3 in benchmark.looked
+    assert [m for m in moments(benchmark)[3:] if m[0] == 0] == [], "meant for the instruction before"
+    if latency is not None:  # by the wall's clock the answer may come after the end
+        assert (3, 5) in moments(benchmark)
+
+
 def test_policies_are_told_what_time_it_is() -> None:
     told: list[dict[str, Any]] = []
 
