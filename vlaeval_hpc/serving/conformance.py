@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from vlaeval_hpc.policies.base import Observation, Policy, Session
 from vlaeval_hpc.wire.messages import Message
-from vlaeval_hpc.wire.specs import action_dim
 
 Actions = NDArray[np.floating[Any]]
 Episode = tuple[list[Observation], dict[str, Any], int]  # what is seen, look by look; the task; the episode's seed
@@ -53,12 +52,12 @@ def apart(one: list[Actions], other: list[Actions]) -> float | None:
 
 def faults(policy: Policy, chunks: list[Actions]) -> list[str]:
     """Where actions are not what the spec says."""
-    told = all(spec.dims for spec in policy.action_spec.values())  # a component of length 0 fits whatever is wanted
-    dim = action_dim(policy.action_spec) if told else None
+    lengths = [spec.dims for spec in policy.action_spec.values()]
+    dim = sum(lengths) if lengths and all(lengths) else None  # else it says nothing, and fits whatever is wanted
     found = []
     for chunk in chunks:
         if chunk.ndim != 2 or not len(chunk) or dim not in (None, chunk.shape[1]):
-            found.append(f"actions of shape {chunk.shape}, the spec says (k, {dim or 'dim'})")
+            found.append(f"actions of shape {chunk.shape}, the spec says (k, {dim or 'n'})")
         elif chunk.dtype.kind != "f":
             found.append(f"actions are {chunk.dtype}")
         elif not np.isfinite(chunk).all():
