@@ -103,6 +103,6 @@ if __name__ == "__main__":
     found["fast"] = played(Pi0, place / "pi0", fast)
     chunked = DBCogACT(checkpoint=str(place / "db_cogact"), cameras=["agentview"], chunks={"libero_spatial": 12})
     chunked.load()
-    tasks = [Session("a", task={"suite": suite}) for suite in ("libero_spatial", "libero_90")]
-    found["chunks by suite"] = [len(chunk) for chunk in chunked.predict([seen("go", 1)] * 2, tasks)]
+    tasks = [Session("a", task={"suite": suite}) for suite in ("libero_spatial", "libero_90", "libero_spatial_swap")]
+    found["chunks by suite"] = [len(chunk) for chunk in chunked.predict([seen("go", 1)] * 3, tasks)]
     print(json.dumps(found))

@@ -61,7 +61,7 @@ def test_pi0_fast_starts_from_no_noise(played: dict[str, Any]) -> None:
 
 
 def test_a_suite_has_its_own_chunks(played: dict[str, Any]) -> None:
-    assert played["chunks by suite"] == [12, 16]
+    assert played["chunks by suite"] == [12, 16, 12]
 
 
 def test_what_the_library_does_not_know_is_told(played: dict[str, Any]) -> None:

@@ -23,8 +23,9 @@ class DBCogACT(Policy):
     """Frames of `cameras` and the instruction in, a chunk of `dim` numbers an action out, one observation at a time.
 
     norm_stats.json of the checkpoint gives the actions their units. `chunks`: how many actions of a chunk are carried
-    out, by the task's suite; all where it is not named. `guidance` is the classifier-free guidance's scale, `steps`
-    those of DDIM. `prompt` has {instruction}. `gripper`: see outside.GRIPPERS. Each episode's noise is its own.
+    out, by the task's suite, a variant's (libero_goal_swap) too; all where it is not named. `guidance` is the
+    classifier-free guidance's scale, `steps` those of DDIM. `prompt` has {instruction}. `gripper`: see
+    outside.GRIPPERS. Each episode's noise is its own.
 
     Raises ConfigurationError for a folder that is no such checkpoint, or where Dexbotic is missing.
     """
@@ -103,5 +104,9 @@ class DBCogACT(Policy):
         told = self._tokens(self._prompt.replace("{instruction}", seen["task_description"]))
         with torch.inference_mode(), own_noise([session]):
             chunk = self._model.inference_action(told, frames, dict(self._sampling))
-        count = self._chunks.get(str(session.task.get("suite")))
-        return outside.actions(chunk, self._dim, self._gripper)[:count]
+        return outside.actions(chunk, self._dim, self._gripper)[: self._count(str(session.task.get("suite")))]
+
+    def _count(self, suite: str) -> int | None:
+        """Of the suite, or of the one that it is a variant of."""
+        known = [name for name in self._chunks if suite == name or suite.startswith(f"{name}_")]
+        return self._chunks[max(known, key=len)] if known else None
