@@ -57,6 +57,7 @@ def run(method, delay, horizon, steps=40, **more):
     for now in range(0, steps, horizon):
         told = {"step": now, "delay": delay, "execute_horizon": horizon}
         look = seen + 0.05 * rng.normal(size=seen.shape).astype(np.float32)
+        session.step = now
         chunks += policy.predict([{"states": look, "realtime": told}], [session])
     pairs = itertools.pairwise(chunks)
     away = [np.linalg.norm(new[: 8 - horizon] - old[horizon:], axis=1) for old, new in pairs]

@@ -101,6 +101,8 @@ def test_a_client_that_takes_chunks_gets_them_whole() -> None:
         assert first.dtype == np.float32
         assert [first[0, 2], second[0, 2]] == [0, 4]  # steps taken before
         assert first[0, 3] == 7  # the episode's seed
+        late = await client.act(realtime={"step": 6, "delay": 1})
+        assert late[0, 2] == 6  # in real time it is the clock that counts them
 
     talk(body, Parrot(chunk=4))
 

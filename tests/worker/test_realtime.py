@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pytest
 
@@ -213,6 +215,24 @@ def test_a_set_latency_is_a_fact(vlaeval: Command, tmp_path: Path) -> None:
     vlaeval(*TOY, "run=sync", "model.params.chunk=4")
     compared = vlaeval("compare", "results/sync", "results/r1")
     assert compared.returncode == 2 and "mode is 'realtime', not 'sync'" in compared.stderr
+
+
+def test_recorded_actions_are_replayed_in_their_own_time(vlaeval: Command, tmp_path: Path) -> None:
+    """What was recorded where time waits is carried out step for step where it does not."""
+    assert vlaeval(*TOY, "recording=steps", "run=once").returncode == 0
+    steps = f"{tmp_path}/results/once/steps/*/*.parquet"
+    rows = duckdb.sql(f"SELECT task, episode, list(action ORDER BY step) FROM '{steps}' GROUP BY ALL").fetchall()
+    lines = [json.dumps({"task": task, "episode": episode, "actions": actions}) for task, episode, actions in rows]
+    (tmp_path / "recorded.jsonl").write_text("\n".join(lines))
+    replay = ("model=replay", "model.params.path=recorded.jsonl", "mode=realtime", "mode.latency=2")
+    chosen = [a for a in TOY if a != "model=pilot"]
+    done = vlaeval(*chosen, *replay, "mode.wait_first_action=true", "mode.execute_horizon=3", "run=again")
+    assert done.returncode == 0, done.stdout + done.stderr
+    again = outcomes(merged(tmp_path, "again"))
+    for key, (metrics, count, failure) in outcomes(merged(tmp_path, "once")).items():
+        measured = dict(again[key][0])
+        assert {k: measured[k] for k, _ in metrics} == pytest.approx(dict(metrics), abs=1e-6)
+        assert again[key][1:] == (count, failure) and measured["stale_action_ratio"] == 0
 
 
 def test_time_is_the_walls(vlaeval: Command, tmp_path: Path) -> None:

@@ -19,8 +19,9 @@ Observation = dict[str, Any]  # `images` {camera: HWC uint8}, `states`, `task_de
 class Session:
     """One connection's episode: what a policy may know beyond the observation.
 
-    `seed` is the episode's own, the same wherever and whenever it runs. `step` counts the actions taken. `memory`
-    is the policy's to fill (an observation history, a noise state); it is empty again at each episode's start.
+    `seed` is the episode's own, the same wherever and whenever it runs. `step` counts the actions taken (in real-time
+    mode the hold action too). `memory` is the policy's to fill (an observation history, a noise state); it is empty
+    again at each episode's start.
     """
 
     id: str

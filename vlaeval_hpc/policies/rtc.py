@@ -97,7 +97,7 @@ class RTC(Policy):
         if mixer is None:
             raise ValueError(f"no policy for level '{level}': there are {', '.join(sorted(self._mixers))}")
         told = seen.get("realtime")
-        moment = int(told["step"]) if told else session.step
+        moment = session.step
         noise = np.random.default_rng([session.seed, moment]).standard_normal((mixer.chunk, mixer.action_dim))
         before, weights = self._rest(session, told, moment, mixer.chunk)
         state = np.asarray(seen["states"], dtype=np.float32).reshape(-1)

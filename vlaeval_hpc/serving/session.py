@@ -134,6 +134,9 @@ class SessionHandler:
         elif self._queue.wants_look:
             # The observation is the batcher's alone: it is let go of as soon as it is predicted.
             then = partial(self._predicted, message.seq)
+            told = message.payload.get("realtime")
+            if isinstance(told, dict) and type(told.get("step")) is int:
+                self._session.step = told["step"]  # time went on, whichever of our actions were taken
             self._asked = self._batcher.predict(message.payload, self._session, then)
         else:
             self._go_on(message.seq)
