@@ -244,6 +244,17 @@ TestLeaseProtocol.settings = settings(
 )
 
 
+def test_a_shard_that_sees_late_does_not_ask_again_and_again() -> None:
+    world = World(1, 1, {0: ["node0"]})
+    late, other = world.start(0), world.start(1)
+    assert late.step() and late.step()  # it took the item, which failed here
+    world.system.now += 100.0
+    assert other.step()  # silent for so long, it lost the item
+    late.lag, late.operations_left = 60.0, 1000
+    assert late.step()  # it gives back what it does not see to be another's
+    assert late.lease is None
+
+
 @given(tasks=st.integers(1, 4), episodes=st.integers(1, 12), shards=st.integers(1, 6))
 @settings(max_examples=60, deadline=None)
 def test_left_alone_every_item_is_run_once(tasks: int, episodes: int, shards: int) -> None:

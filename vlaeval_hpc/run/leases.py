@@ -330,10 +330,11 @@ class Leases:
 
     def _close(self, lease: Lease) -> None:
         """Tell that all our items of the chunk are finished, or give back those that failed and may be tried again."""
+        generation = -1
         while True:
             found = self._newest(lease)
-            if found is None:
-                return  # unreadable for now; when it can be read, we no longer live for it
+            if found is None or found[0] == generation:
+                return  # the newest is not to be seen yet: what of it is ours, we may take again as nobody's
             generation, parts = found
             rest: List[Part] = []
             for part in parts:
