@@ -28,6 +28,7 @@ from vlaeval_hpc.cli import VERBS
         (["benchmark.episodes_per_task=51"], ["benchmark.episodes_per_task=51", "50 a task"]),
         (["benchmark.tasks=[task-7]"], ["unknown task 'task-7'", "did you mean task-1"]),
         (["benchmark.observe=[frnt]"], ["unknown benchmark.observe 'frnt'", "did you mean front"]),
+        (["server.codec=pmg"], ["unknown server.codec 'pmg'", "did you mean png"]),
         (["model.params.dim=3"], ["does not fit", "'push'", "3 dimensions", "2"]),
         (["model.checkpoint=/no/such"], ["model.checkpoint", "/no/such"]),
         (["model.target=no.such:Class"], ["model.target", "no.such"]),

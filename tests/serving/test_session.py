@@ -131,6 +131,20 @@ def test_only_a_client_that_offers_chunks_gets_them(offered: Any) -> None:
     talk(body, Parrot(chunk=2))
 
 
+@pytest.mark.parametrize("offered", ["png", "raw", "jpeg", True, None])
+def test_a_codec_is_granted_where_it_is_asked_for_and_can_be_read(
+    offered: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body(client: Conversation) -> None:
+        wanted = {"capabilities": {"images": offered}}
+        granted = (await client.ask(wire.HELLO, **wanted)).payload["capabilities"]
+        assert granted == ({"images": "png"} if offered == "png" else {})
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+        assert (await client.ask(wire.HELLO, **wanted)).payload["capabilities"] == {}
+
+    talk(body)
+
+
 def test_ensembles_see_every_frame_whatever_the_client_offers() -> None:
     async def body(client: Conversation) -> None:
         assert (await client.ask(wire.HELLO, **CHUNKS)).payload["capabilities"] == {}

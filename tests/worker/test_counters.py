@@ -102,12 +102,16 @@ def test_packing_copies_no_picture() -> None:
 
 @pytest.fixture
 def client(serving: Any, tmp_path: Path) -> Client:
+    return connected(serving, tmp_path)
+
+
+def connected(serving: Any, tmp_path: Path, **settings: Any) -> Client:
     server: Server = serving(params={"chunk": 4})
     run = RunDirectory(tmp_path)
     run.create()
     nonce = json.loads(server.get("/health")[1])["nonce"]
     Rendezvous("run", 0, [server.url], TOKEN, nonce, "", 0).publish(run.rendezvous(0))
-    found = Client(run, "run", 0, {"answer_timeout": 60, "wait_timeout": 60}, lambda phase: None)
+    found = Client(run, "run", 0, {"answer_timeout": 60, "wait_timeout": 60, **settings}, lambda phase: None)
     found.connect("toy")
     return found
 
@@ -128,6 +132,17 @@ def test_an_observation_is_one_message_out_and_one_in(client: Client) -> None:
     # The kernel may take a large message in parts; there is nothing but these, and no byte twice.
     assert set(counted.calls) == {"sendmsg", "recv"} and counted.calls.count("recv") == 1
     assert PIXELS < counted.sent - before < PIXELS + 500
+    client.drop()
+
+
+@pytest.mark.parametrize("granted", [True, False])
+def test_for_a_slow_link_pictures_are_packed_where_the_server_reads_them(
+    serving: Any, tmp_path: Path, granted: bool
+) -> None:
+    client = connected(serving, tmp_path, codec="png" if granted else "raw")
+    counted = client._socket._socket = Counted(client._socket._socket)  # type: ignore[union-attr]
+    client.act({"value": 1.0, **SEEN})
+    assert (counted.sent < 10_000) is granted
     client.drop()
 
 

@@ -60,7 +60,6 @@ class BenchmarkConfig:
     observe: list[str] | None = None
     hang_timeout: float = 300.0
     licenses: dict[str, str] = field(default_factory=dict)
-    licenses: dict[str, str] = field(default_factory=dict)
     environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
 
 
@@ -100,6 +99,7 @@ class ServerConfig:
     answer_timeout: float = 120.0
     wait_timeout: float | None = 600.0
     idle_timeout: float | None = None
+    codec: str = "raw"
 
 
 @dataclass
@@ -159,7 +159,6 @@ class Config:
     mode: ModeConfig = field(default_factory=ModeConfig)
     results: str = "results"
     run: str | None = None
-    accept_license: bool = False
     submit: bool = True
     accept_license: bool = False
     sharding: str = "static"

@@ -14,7 +14,7 @@ from vlaeval_hpc.launch.cache import digest
 from vlaeval_hpc.launch.realtime import METRICS, mode_section
 from vlaeval_hpc.launch.recording import recording_section
 from vlaeval_hpc.run.plan import Item, Plan
-from vlaeval_hpc.wire.specs import Spec, misfits
+from vlaeval_hpc.wire.specs import CODECS, Spec, misfits
 
 SHARDINGS = ("static", "elastic")
 Description = Mapping[str, Any]
@@ -74,6 +74,8 @@ def make_plan(config: Config, benchmark: Description, policy: Description | None
         for name in observe:
             if name not in benchmark["observation_spec"]:
                 raise unknown("benchmark.observe", name, benchmark["observation_spec"])
+    if config.server.codec not in CODECS:
+        raise unknown("server.codec", config.server.codec, CODECS)
     section = {
         "target": chosen.target,
         "params": chosen.params,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json
 import logging
 import uuid
@@ -87,15 +88,18 @@ class SessionHandler:
 
     def _hello(self, payload: dict[str, Any]) -> dict[str, Any]:
         offered = payload.get("capabilities")
+        offered = offered if isinstance(offered, dict) else {}
         # Ensembles look at every frame, whatever the client could do without.
-        self._whole_chunks = isinstance(offered, dict) and bool(offered.get(wire.CHUNKS))
-        self._whole_chunks = self._whole_chunks and not self._queue.looks_always
+        self._whole_chunks = bool(offered.get(wire.CHUNKS)) and not self._queue.looks_always
+        granted: dict[str, Any] = {wire.CHUNKS: True} if self._whole_chunks else {}
+        if offered.get(wire.IMAGES) == "png" and importlib.util.find_spec("PIL") is not None:
+            granted[wire.IMAGES] = "png"
         observation = self._policy.observation_spec
         # What vla-eval's benchmarks send only when they are asked to.
         asked = {"send_wrist_image": "wrist" in observation, "send_state": "state" in observation}
         return wire.hello(
             model_server=self._name,
-            capabilities={wire.CHUNKS: True} if self._whole_chunks else {},
+            capabilities=granted,
             action_spec={k: s.to_dict() for k, s in self._policy.action_spec.items()},
             observation_spec={k: s.to_dict() for k, s in observation.items()},
             observation_params={k: True for k, wanted in asked.items() if wanted},

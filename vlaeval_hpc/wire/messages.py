@@ -30,6 +30,8 @@ TYPES = frozenset((HELLO, OBSERVATION, ACTION, EPISODE_START, EPISODE_END, ERROR
 CHUNKS = "chunks"
 """Capability, in HELLO's `capabilities`: the client takes a whole action chunk and observes once a chunk."""
 
+IMAGES = "images"
+"""Capability: the codec (specs.CODECS) in which the client would send images; raw where neither says anything."""
 
 _WITHOUT_PICTURES = partial(Reader, pictures=False)
 

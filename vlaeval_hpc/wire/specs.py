@@ -55,6 +55,9 @@ Specs = Dict[str, Spec]
 RGB = Spec("image", 0, "rgb_hwc_uint8")
 LANGUAGE = Spec("language", 0, "language")
 
+CODECS = ("raw", "png")
+"""How images may travel: as they are, or packed without loss."""
+
 FREE = frozenset(("any", "raw"))
 """Formats that name no convention and fit every other; vla-eval's servers write raw."""
 

@@ -21,6 +21,7 @@ from vlaeval_hpc.run.rendezvous import Rendezvous
 from vlaeval_hpc.wire import messages as wire
 from vlaeval_hpc.wire.codec import MAX_FRAME, WireError
 from vlaeval_hpc.wire.messages import Message
+from vlaeval_hpc.wire.pictures import packed
 from vlaeval_hpc.wire.specs import RGB, Spec, Specs
 from vlaeval_hpc.worker.websocket import WebSocket
 
@@ -50,6 +51,8 @@ class Client:
         self._shard = shard
         self._answer_timeout = float(server["answer_timeout"])
         self._wait_timeout = server["wait_timeout"]
+        self._codec = server.get("codec", "raw")
+        self._packs = False
         self._alive = alive
         self._socket: Optional[WebSocket] = None
         self._server: Optional[Rendezvous] = None
@@ -103,7 +106,7 @@ class Client:
         ServerLost where the connection broke, or the server is not there any more.
         """
         try:
-            seq = self._send(wire.OBSERVATION, observation)
+            seq = self._send(wire.OBSERVATION, packed(observation) if self._packs else observation)
         except TypeError as error:
             raise EpisodeError("simulator_step", f"the benchmark's observation: {error}") from error
         deadline = time.monotonic() + self._answer_timeout
@@ -156,7 +159,8 @@ class Client:
         for url in _first_known(rendezvous.urls, rendezvous.nonce) if rendezvous.nonce else rendezvous.urls:
             try:
                 self._socket = WebSocket(url, rendezvous.token, MAX_FRAME, POLL)
-                seq = self._send(wire.HELLO, wire.hello(benchmark=benchmark, capabilities={wire.CHUNKS: True}))
+                offered = {wire.CHUNKS: True, **({wire.IMAGES: self._codec} if self._codec != "raw" else {})}
+                seq = self._send(wire.HELLO, wire.hello(benchmark=benchmark, capabilities=offered))
                 reply = self._receive(time.monotonic() + self._answer_timeout, "server")
                 if reply is not None and reply.type == wire.HELLO and reply.seq == seq:
                     version = reply.payload.get("protocol_version")
@@ -166,6 +170,8 @@ class Client:
                         )
                     # It goes into result files: what JSON does not know becomes text.
                     self.info = json.loads(json.dumps(reply.payload, default=str))
+                    granted = reply.payload.get("capabilities")
+                    self._packs = isinstance(granted, dict) and granted.get(wire.IMAGES) == "png"
                     self._server, self._url = rendezvous, url
                     return True
             except InvalidStatus as error:
