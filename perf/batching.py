@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import os
 import random
 import sys
 import time
@@ -52,8 +51,7 @@ def main() -> int:
     """The table."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
     rows = []
-    QUESTION["model"].update(target="perf.batching:Accelerator", params={})  # type: ignore[attr-defined]
-    os.environ["PYTHONPATH"] = str(ROOT)
+    QUESTION["model"].update(target="perf.batching:Accelerator")  # type: ignore[attr-defined]
     for name, (least, most) in GROUPS.items():
         ratios, ones, best = [], [], ((0, 0.0), 0.0)
         for number in range(rounds):

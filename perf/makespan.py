@@ -93,15 +93,15 @@ def draw(seed: int, episodes: int, tasks: int, workers: int, dead: int) -> World
     return World(items, lengths, starts, deaths)
 
 
-def bound(world: World) -> float:
+def bound(world: World, load: float = LOAD) -> float:
     """No schedule ends before: every length known, each worker's simulator loaded once, what dies gives until then."""
     work = sum(world.lengths)
-    low, high = 0.0, work + max(world.starts) + LOAD
+    low, high = 0.0, work + max(world.starts) + load
     while high - low > 1e-3:
         end = (low + high) / 2
-        able = sum(max(0.0, min(end, d) - s - LOAD) for s, d in zip(world.starts, world.deaths, strict=True))
+        able = sum(max(0.0, min(end, d) - s - load) for s, d in zip(world.starts, world.deaths, strict=True))
         low, high = (low, end) if able >= work else (end, high)
-    return max(high, min(world.starts) + LOAD + max(world.lengths))
+    return max(high, min(world.starts) + load + max(world.lengths))
 
 
 @dataclass

@@ -59,10 +59,15 @@ class OpenVLAShaped(Policy):
         torch, began = self._torch, time.time()
         with torch.inference_mode():
             frames = np.stack([o["images"]["agentview"] for o in observations])
-            pixels = torch.from_numpy(frames).to(self._device).permute(0, 3, 1, 2).to(torch.bfloat16) / 255
+            pixels = torch.from_numpy(frames).to(self._device).permute(0, 3, 1, 2).to(precision(torch)) / 255
             tokens = self._model(pixels).float().cpu().numpy()  # waits for the GPU
         self._log.write(json.dumps([began, time.time(), len(observations)]) + "\n")
         return list((tokens / self._size.vocabulary).astype(np.float32)[:, None, :])
+
+
+def precision(torch: Any) -> Any:
+    """bfloat16; without a GPU, where that is slow, float32."""
+    return torch.bfloat16 if torch.cuda.is_available() else torch.float32
 
 
 def make_model(size: Size) -> Any:
@@ -143,7 +148,7 @@ def make_model(size: Size) -> Any:
             return torch.cat(said, 1)
 
     before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.bfloat16)
+    torch.set_default_dtype(precision(torch))
     try:
         # Made where they will be: 15 GB of weights are drawn in seconds on a GPU.
         with torch.device("cuda" if torch.cuda.is_available() else "cpu"):

@@ -59,7 +59,9 @@ def run(simulators: int) -> tuple[float, Any]:
         [journal] = (Path(folder) / "it" / "shards").glob("*.jsonl")
         episodes = [json.loads(text) for text in journal.read_text().splitlines()]
     ends = sorted(e["finished_at"] for e in episodes)
-    return (ends[-5] - ends[4]) / (len(ends) - 9), sorted((e["task"], e["episode_id"], e["steps"], str(e["metrics"])) for e in episodes)
+    return (ends[-5] - ends[4]) / (len(ends) - 9), sorted(
+        (e["task"], e["episode_id"], e["steps"], str(e["metrics"])) for e in episodes
+    )
 
 
 if __name__ == "__main__":

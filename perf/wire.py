@@ -112,8 +112,8 @@ def all_kinds() -> dict[str, Kind]:
 QUESTION = {
     "model": {
         "name": "instant",
-        "target": "vlaeval_hpc.policies.random:Random",
-        "params": {"dim": 7, "observe": ["agentview", "wrist", "state", "language"]},
+        "target": "perf.instant:Instant",
+        "params": {},
         "action_ensemble": "newest",
         "ema_alpha": 0.5,
         "max_batch_size": None,
@@ -127,7 +127,12 @@ QUESTION = {
 def serving(command: list[str]) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A server that is ready, and its URL."""
     process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        command,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     )
     assert process.stdin is not None and process.stdout is not None
     try:

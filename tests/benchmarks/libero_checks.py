@@ -161,16 +161,18 @@ def rules():
 
 
 def views():
-    """One episode, rendered at every step, at the looks, of one camera, not at all; and how often it was drawn."""
+    """One episode, rendered at every step, at the looks, of one camera, not at all; how often it was drawn, and how many
+    geoms; and how many there are."""
     opening = LIBERO(seed=7, suite="libero_goal")
     opening.tasks()
     from robosuite.utils.binding_utils import MjRenderContextOffscreen
 
-    draw, drawn, found = MjRenderContextOffscreen.render, [0], {}
+    draw, drawn, geoms, found = MjRenderContextOffscreen.render, [0], [0], {}
 
     def counted(self, *view, **named):
         drawn[0] += 1
         draw(self, *view, **named)
+        geoms[0] += self.scn.ngeom
 
     MjRenderContextOffscreen.render = counted
     for name, selected, eager in (
@@ -180,10 +182,15 @@ def views():
         ("blind", ("state",), False),
     ):
         opening.select(selected)
-        drawn[0] = 0
+        drawn[0] = geoms[0] = 0
         found[name] = play(opening, 2, 11, 16, 8, eager)
         found[name]["drawn"] = drawn[0]
-        found[name]["gl"] = opening._start.context._real is not None
+        found[name]["geoms"] = geoms[0]
+        real = opening._start.context._real
+        found[name]["gl"] = real is not None
+        if real is not None:
+            draw(real, 256, 256, opening._env.sim.model.camera_name2id("agentview"))
+            found[name]["all"] = real.scn.ngeom
     return found
 
 

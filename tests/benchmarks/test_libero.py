@@ -176,6 +176,8 @@ def test_only_what_is_looked_at_is_rendered(answers: dict[str, Answer]) -> None:
     assert not any(look["images"] for look in blind["looks"]) and not blind["gl"]
     # Two cameras at the start and 16 steps; at the start and two looks; one camera at these; none.
     assert [found[name]["drawn"] for name in ("eager", "lazy", "wrist", "blind")] == [34, 6, 3, 0]
+    # The wrist sees the table, and of the arm little more than the hand.
+    assert 0 < wrist["geoms"] < 0.6 * 3 * wrist["all"]
 
 
 def test_episodes_are_those_of_vla_eval(answers: dict[str, Answer], peers: dict[str, Answer]) -> None:
