@@ -44,9 +44,9 @@ class Nodes:
 
 
 class Faults:
-    """Those of one run; `ids` gives its jobs' ids by kind, `disk` holds its results."""
+    """Those of one run, whose results `disk` holds; the files in `clocks` set the clocks of its nodes."""
 
-    def __init__(self, cluster: Cluster, nodes: Nodes, run: Path, disk: SmallDisk, clocks: Path) -> None:
+    def __init__(self, cluster: Cluster, nodes: Nodes, run: Path, disk: SmallDisk | None, clocks: Path) -> None:
         self._cluster = cluster
         self._nodes = nodes
         self._run = run
@@ -111,6 +111,8 @@ class Faults:
         return "SIGSTOP of a shard past its lease"
 
     def fill_the_disk(self, rng: random.Random) -> str:
+        if self._disk is None:
+            return ""
         self._disk.fill()
         time.sleep(rng.uniform(*FULL))
         self._disk.clear()

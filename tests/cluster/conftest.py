@@ -79,9 +79,13 @@ class Cluster:
         return found
 
     def wait_for_jobs(self, run: Path, seconds: float = 240) -> None:
-        """Until none of a run's jobs is queued or running."""
-        ids = ",".join(i for found in self.jobs(run).values() for i in found)
-        self.wait(lambda: not self.output(f"squeue -h -j {ids} -o %i 2>/dev/null || true"), seconds, f"jobs {ids}")
+        """Until none of a run's jobs is queued or running, those that its merge submits among them."""
+
+        def are_gone() -> bool:
+            ids = ",".join(i for found in self.jobs(run).values() for i in found)
+            return not self.output(f"squeue -h -j {ids} -o %i 2>/dev/null || true")
+
+        self.wait(are_gone, seconds, f"the jobs of {run}")
 
 
 @pytest.fixture(scope="session")

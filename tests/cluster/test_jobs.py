@@ -198,7 +198,7 @@ def test_a_server_that_is_gone_for_good_ends_the_shards_early(cluster: Cluster, 
     cluster.wait_for_jobs(run, 150)
     result = merged(folder, "a")
     assert result["partial"] is True and result["coverage"]["missing"] == 6
-    assert "resume" in (run / "logs" / "merge.log").read_text()
+    assert "not submitted again: these jobs got no further; to finish" in (run / "logs" / "merge.log").read_text()
     assert "no such weights" in cluster.output(f"{cluster.python} -m vlaeval_hpc logs results/a", folder)
 
 

@@ -20,7 +20,8 @@ class Toy(Benchmark):
     """A point that drifts from a seeded start and is won when it comes near the origin.
 
     `faults` maps "task/episode" to what happens at step 2: raise, crash, hang, kill, or start (reset raises). A fault
-    with a folder in `once` happens only the first time. On the nodes `sick` nothing starts.
+    with a folder in `once` happens only the first time. On the nodes `sick` nothing starts; a
+    simulator takes `hungry` MB.
     """
 
     metrics = {"success": "mean", "distance": "mean"}
@@ -30,7 +31,7 @@ class Toy(Benchmark):
     action_spec = ACTION
     observation_spec = {"front": RGB, "state": STATE, "language": LANGUAGE}
 
-    def __init__(self, *, seed, suite="toy", tasks=2, faults=None, once=None, pace=0.0, sick=()):
+    def __init__(self, *, seed, suite="toy", tasks=2, faults=None, once=None, pace=0.0, sick=(), hungry=0):
         super().__init__(seed=seed)
         self._suite = suite
         self._tasks = tasks
@@ -38,6 +39,7 @@ class Toy(Benchmark):
         self._once = once
         self._pace = pace
         self._sick = sick
+        self._hungry = hungry
 
     def tasks(self):
         return [{"name": f"task-{i}", "suite": self._suite, "task_id": i} for i in range(self._tasks)]
@@ -48,6 +50,8 @@ class Toy(Benchmark):
         rng = np.random.default_rng([self.seed, task["task_id"], episode])
         self._point = rng.uniform(-1, 1, 2)
         self._steps = 0
+        if self._hungry:
+            self._meal = np.ones(self._hungry << 20, np.uint8)
         if os.environ.get("SLURMD_NODENAME") in self._sick:
             raise RuntimeError("nothing works on this node")
         if self._fault == "start" and self._happens():

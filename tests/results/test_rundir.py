@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from tests.results.made import made_plan, made_record, made_run, write_journal, write_result
 from vlaeval_hpc.errors import ConfigurationError
 from vlaeval_hpc.results.rundir import merge_run
+from vlaeval_hpc.results.table import remarks
 from vlaeval_hpc.run.directory import RunDirectory
 from vlaeval_hpc.run.plan import Item
 
@@ -73,6 +75,17 @@ def test_whoever_ran_it_in_whatever_order_the_tasks_are_the_same(
     merged = merge_run(run)
     assert without_time(merged) == without_time(merge_run(reference))
     assert "partial" not in merged and merged["merge_info"]["shards_missing"] == []
+
+
+def test_what_is_missing_of_shared_work_is_no_shards(tmp_path: Path) -> None:
+    plan = replace(made_plan(shards=4), sharding="elastic", leases=1)
+    run = made_run(tmp_path, plan)
+    write_journal(run, plan, 3, [made_record(item) for item in plan.items[:5]])
+    write_journal(run, plan, 7, [made_record(plan.items[5])])  # of those that `scale` added
+    merged = merge_run(run)
+    assert merged["partial"] is True and "open_shards" not in merged["coverage"]
+    assert merged["merge_info"] == {"num_shards": 2, "shards_found": [3, 7], "shards_missing": [], "total_episodes": 6}
+    assert remarks(merged)[0] == "PARTIAL: 6 of 12 planned episodes, 6 missing"
 
 
 def test_an_unfinished_run_says_what_is_missing(tmp_path: Path) -> None:

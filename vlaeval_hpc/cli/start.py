@@ -16,7 +16,7 @@ from vlaeval_hpc.launch.evaluation import Evaluation
 from vlaeval_hpc.launch.folder import open_leases
 from vlaeval_hpc.launch.jobs import Submission, read_submissions
 from vlaeval_hpc.launch.local import LocalCluster
-from vlaeval_hpc.launch.nodes import decide, sick_nodes
+from vlaeval_hpc.launch.rounds import submit_round
 from vlaeval_hpc.results.export import merge_into_files
 from vlaeval_hpc.results.rundir import is_merged, is_open_run
 from vlaeval_hpc.results.table import print_merged
@@ -53,21 +53,10 @@ def submit(evaluation: Evaluation, console: Console) -> Submission | None:
             merge_into_files(run)
         say(console, f"{where}: all were finished before; results in {run.root}")
         return None
-    nodes = graph.build_graph(config, run, shards)
-    graph.check(config, run, nodes)
-    open_leases(run, plan)
-    run.stop.unlink(missing_ok=True)
-    for path in [*run.server.glob("rendezvous-*.json"), run.server / "jobs-asked.json", run.idle]:
-        if evaluation.remote is None:
-            path.unlink(missing_ok=True)
-    for shard in shards:
-        # The server takes a shard's file for its word that nothing is left to do.
-        run.shard(plan.name, shard, plan.shards).result.unlink(missing_ok=True)
-    submission = graph.submit(config, run, nodes)
+    submission, told_of = submit_round(config, run, plan)
     say(console, f"{where}, {len(shards)} shards, in {run.root}")
-    for node, why in sick_nodes(run).items():
-        say(console, f"without node {node}: the first episodes of a shard failed there ({why}); see {run.decisions}")
-        decide(run, f"node {node} is excluded", f"the first episodes of a shard failed: {why}")
+    for line in told_of:
+        say(console, line)
     told = [f"{job.kind} {job.id}" + (f" ({len(job.members)} tasks)" if len(job.members) > 1 else "")
             for job in submission.jobs]  # fmt: skip
     say(console, f"submitted: {', '.join(told)}")

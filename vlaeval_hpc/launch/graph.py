@@ -6,7 +6,7 @@ import shlex
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from vlaeval_hpc.config.schema import ClusterConfig, Config
@@ -14,10 +14,12 @@ from vlaeval_hpc.errors import ConfigurationError
 from vlaeval_hpc.launch import slurm
 from vlaeval_hpc.launch.filesystem import check_shared
 from vlaeval_hpc.launch.jobs import Job, Submission, read_submissions, record
+from vlaeval_hpc.launch.memory import raised
 from vlaeval_hpc.launch.nodes import excluded
 from vlaeval_hpc.launch.tasks import MergeTask, ServerTask, ShardsTask
 from vlaeval_hpc.run.directory import RunDirectory
 
+SECTIONS = {"server": "server", "shards": "shard", "merge": "merge", "sweep": "merge"}  # of config.cluster
 FOLDER = "jobs"  # in the run directory: each job's script, what submitit hands to it, and what it printed
 
 
@@ -74,7 +76,9 @@ def check(config: Config, run: RunDirectory, nodes: Sequence[Node]) -> None:
         slurm.check_script(_script(config, RunDirectory("/"), node, ""))  # the same text for every point of a sweep
 
 
-def submit(config: Config, run: RunDirectory, nodes: Sequence[Node]) -> Submission:
+def submit(
+    config: Config, run: RunDirectory, nodes: Sequence[Node], tries: int | None = None, by_merge: bool = False
+) -> Submission:
     """Submit every job, all of them or none; jobs.json tells of each as soon as it is queued.
 
     Raises ConfigurationError with what sbatch says.
@@ -84,12 +88,12 @@ def submit(config: Config, run: RunDirectory, nodes: Sequence[Node]) -> Submissi
     try:
         for node in nodes:
             jobs.append(submit_job(config, run, node, jobs))
-            record(run, [*earlier, Submission(jobs)])
+            record(run, [*earlier, Submission(jobs, tries=tries, by_merge=by_merge)])
     except BaseException:
         slurm.cancel([job.id for job in reversed(jobs)])
         record(run, earlier)
         raise
-    return Submission(jobs)
+    return Submission(jobs, tries=tries, by_merge=by_merge)
 
 
 def submit_server(config: Config, run: RunDirectory) -> Job:
@@ -101,7 +105,7 @@ def submit_server(config: Config, run: RunDirectory) -> Job:
     node = next(n for n in build_graph(config, run, [0]) if n.kind == "server")
     job = submit_job(config, run, node, [])
     others = [j for j in latest.jobs if j.kind != "server"]
-    record(run, [*earlier, Submission([job, *others], latest.submitted_at)])
+    record(run, [*earlier, replace(latest, jobs=[job, *others])])
     return job
 
 
@@ -145,18 +149,21 @@ def _dependency(node: Node, jobs: Sequence[Job]) -> str:
     return "?".join(f"{how}:{i}" for i in ids) if how == "after" else f"{how}:{':'.join(ids)}"
 
 
-def _parameters(cluster: ClusterConfig, run: RunDirectory, kind: str) -> dict[str, Any]:
-    """sbatch options of a job, by their long names. Raises ConfigurationError for a value that is none."""
-    own = {"server": cluster.server, "shards": cluster.shard, "merge": cluster.merge, "sweep": cluster.merge}[kind]
+def options(cluster: ClusterConfig, run: RunDirectory, kind: str) -> dict[str, Any]:
+    """sbatch options of a job, by their long names: the config's, and what was decided.
+
+    Raises ConfigurationError for a value that is none.
+    """
+    own = getattr(cluster, SECTIONS[kind])
     found = {}
     for key, value in {**cluster.sbatch, **{k: v for k, v in own.items() if v is not None}}.items():
         if isinstance(value, (dict, list)):
             raise ConfigurationError(f"cluster: {key}={value}: valid: one value, as sbatch takes it")
         if value is not None and value is not False:
             found[key.replace("_", "-")] = value
-    if kind == "shards" and (nodes := excluded(run, found.get("exclude"))):
+    if kind == "shards" and (nodes := excluded(run, cluster)):
         found["exclude"] = nodes
-    return found
+    return raised(run, kind, found)
 
 
 def _executor(config: Config, run: RunDirectory, node: Node, dependency: str) -> Any:
@@ -179,7 +186,7 @@ def _executor(config: Config, run: RunDirectory, node: Node, dependency: str) ->
         setup=["trap '' USR2"],  # a warning that comes before Python takes it must not end the job
         wckey=None,
         dependency=dependency or None,
-        additional_parameters=_parameters(config.cluster, run, node.kind),
+        additional_parameters=options(config.cluster, run, node.kind),
     )
     return executor
 

@@ -32,10 +32,13 @@ class Job:
 
 @dataclass(frozen=True)
 class Submission:
-    """The jobs that one command submitted together, in order; `submitted_at` in seconds since the epoch."""
+    """The jobs that one command submitted together, in order; `submitted_at` in seconds since the epoch. `tries`: how
+    many tries of episodes were left then; `by_merge`: it was the merge of the submission before."""
 
     jobs: list[Job] = field(default_factory=list)
     submitted_at: float = field(default_factory=time.time)
+    tries: int | None = None
+    by_merge: bool = False
 
     def ids(self, *kinds: str) -> list[str]:
         """Ids of the jobs of these kinds, of all where none is given."""
@@ -54,7 +57,7 @@ def read_submissions(run: RunDirectory) -> list[Submission]:
         return []
     raw = read_json(run.jobs)
     check_schema(run.jobs, raw.get("schema"))
-    return [Submission([Job(**job) for job in s["jobs"]], s["submitted_at"]) for s in raw["submissions"]]
+    return [Submission(**{**s, "jobs": [Job(**job) for job in s["jobs"]]}) for s in raw["submissions"]]
 
 
 def record(run: RunDirectory, submissions: Iterable[Submission]) -> None:

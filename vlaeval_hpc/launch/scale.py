@@ -49,7 +49,7 @@ def _add(config: Config, run: RunDirectory, earlier: list[Submission], latest: S
         jobs.insert(next(i for i, j in enumerate(jobs) if j.kind == "merge"), job)
         arrays = ":".join(j.id for j in jobs if j.kind == "shards")
         jobs = [replace(j, dependency=f"afterany:{arrays}") if j.kind == "merge" else j for j in jobs]
-        record(run, [*earlier, Submission(jobs, latest.submitted_at)])
+        record(run, [*earlier, replace(latest, jobs=jobs)])
         for merge in [j.id for j in jobs if j.kind == "merge"]:
             slurm.depend(merge, f"afterany:{arrays}")
     return shards

@@ -9,11 +9,22 @@ import re
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 
-from vlaeval_hpc.errors import ConfigurationError, InfrastructureError
+from vlaeval_hpc.errors import ConfigurationError, InfrastructureError, VlaevalError
 from vlaeval_hpc.run.job import job_name
 
 TIMEOUT = 60.0
-ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "DEADLINE", "BOOT_FAIL")
+NOT_STARTED = "launch failed requeued held"  # squeue's reason
+ENDED = (
+    "COMPLETED",
+    "FAILED",
+    "CANCELLED",
+    "TIMEOUT",
+    "NODE_FAIL",
+    "OUT_OF_MEMORY",
+    "DEADLINE",
+    "BOOT_FAIL",
+    "PREEMPTED",
+)
 
 
 def states(ids: Iterable[str]) -> dict[str, str]:
@@ -29,6 +40,44 @@ def states(ids: Iterable[str]) -> dict[str, str]:
         raise InfrastructureError(f"squeue: {_reason(done)}")
     found = dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if line.strip())
     return {task: state for task, state in found.items() if state not in ENDED}
+
+
+def ended(ids: Iterable[str]) -> dict[str, str]:
+    """How each task of these jobs ended that Slurm remembers: slurmctld does for some minutes, the accounting, where
+    there is one, for years, but learns it later. Raises InfrastructureError where neither answers."""
+    wanted = ",".join(ids)
+    if not wanted:
+        return {}
+    questions = (
+        ["sacct", "-X", "-n", "-P", "-j", wanted, "-o", "JobID,State"],
+        ["squeue", "-h", "-r", "-a", "-t", "all", "-j", wanted, "-o", "%i|%T"],
+    )
+    found: dict[str, str] = {}
+    complaints = []
+    for question in questions:
+        try:
+            done = _run(question)
+        except VlaevalError as error:
+            complaints.append(str(error))
+            continue
+        if done.returncode and "Invalid job id" not in done.stderr:
+            complaints.append(f"{question[0]}: {_reason(done)}")
+        for line in done.stdout.splitlines():
+            task, _, state = line.partition("|")
+            found[task] = state.split()[0] if state else ""  # "CANCELLED by 1000"
+    if len(complaints) == len(questions):
+        raise InfrastructureError("; ".join(complaints))
+    return {task: state for task, state in found.items() if state in ENDED}
+
+
+def not_started(ids: Iterable[str]) -> list[str]:
+    """Those of these jobs that Slurm holds in the queue since their node did not start them: as where an earlier start
+    of the same job had not quite ended. It takes none of them up again by itself, and one that is released may fail
+    there again and drain the node. Raises InfrastructureError."""
+    wanted = ",".join(ids)
+    done = _run(["squeue", "-h", "-r", "-a", "-t", "PENDING", "-j", wanted, "-o", "%i|%r"]) if wanted else None
+    lines = done.stdout.splitlines() if done else []
+    return [task for task, _, reason in (line.partition("|") for line in lines) if reason == NOT_STARTED]
 
 
 def cancel(ids: Sequence[str]) -> None:
@@ -51,6 +100,17 @@ def depend(one: str, dependency: str) -> None:
     done = _run(["scontrol", "update", f"JobId={one}", f"Dependency={dependency}"])
     if done.returncode:
         raise InfrastructureError(f"scontrol update {one}: {_reason(done)}")
+
+
+def wait_for_another(one: str, another: str) -> None:
+    """Let the user's jobs that wait for the end of job `one` wait for that of `another` too. Raises
+    InfrastructureError."""
+    done = _run(["squeue", "-h", "--me", "-t", "PENDING", "-o", "%i|%E"])
+    for line in done.stdout.splitlines():
+        job, _, told = line.partition("|")
+        waits = [re.sub(r"\(\w+\)", "", part) for part in told.split(",")]  # afterany:12(unfulfilled)
+        if any(re.fullmatch(rf"after\w+:{re.escape(one)}(_\*)?", part) for part in waits):
+            depend(job, ",".join([*waits, f"afterany:{another}"]))
 
 
 def exclude_pending(ids: Sequence[str], nodes: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -13,9 +14,10 @@ from dataclasses import dataclass
 from vlaeval_hpc.config.composition import from_yaml
 from vlaeval_hpc.errors import InfrastructureError
 from vlaeval_hpc.launch import slurm
+from vlaeval_hpc.launch.decisions import decide
 from vlaeval_hpc.launch.jobs import read_submissions
 from vlaeval_hpc.launch.machine import in_turn, share, usable_cpus, usable_gpus
-from vlaeval_hpc.launch.nodes import decide, excluded, sick_nodes
+from vlaeval_hpc.launch.nodes import exclude, excluded
 from vlaeval_hpc.launch.process import Outcome, supervise
 from vlaeval_hpc.launch.roles import server_process, shard_process
 from vlaeval_hpc.launch.runtime import known_runtime
@@ -91,6 +93,7 @@ class ShardsTask:
         if outcome.status == SICK:
             _leave_out_this_node(run)
         _cancel_needless(run)
+        _cancel_not_started(run)
         _leave(run, outcome, go_on=outcome.status not in (0, SICK))
 
 
@@ -108,8 +111,20 @@ class MergeTask:
         while (status := _merge(run)) == InfrastructureError.exit_code and time.monotonic() < deadline:
             print("the file system refuses to write: again in 10 s", flush=True)
             time.sleep(10.0)
+        for line in _go_on(run):
+            print(line, flush=True)
         if status:
             sys.exit(status)
+
+
+def _go_on(run: RunDirectory) -> list[str]:
+    """What became of the open episodes; the lines are in merge.log too."""
+    from vlaeval_hpc.launch import rounds  # which knows the tasks, by launch.graph
+
+    lines = rounds.go_on(run)
+    with contextlib.suppress(OSError), (run.logs / "merge.log").open("a") as log:
+        log.writelines(f"{line}\n" for line in lines)
+    return lines
 
 
 def _merge(run: RunDirectory) -> int:
@@ -130,14 +145,11 @@ def _merge(run: RunDirectory) -> int:
 
 def _leave_out_this_node(run: RunDirectory) -> None:
     """Nothing works here: no shard of this run that still waits shall come."""
-    nodes = sick_nodes(run)
-    config = from_yaml(run.config)
-    own = config.cluster.shard.get("exclude") or config.cluster.sbatch.get("exclude")
+    node, cluster = node_name(), from_yaml(run.config).cluster
     try:
-        node = node_name()
-        if decide(run, f"node {node} is excluded", f"the first episodes of a shard failed: {nodes.get(node)}"):
+        if exclude(run, node):
             ids = [i for s in read_submissions(run)[-1:] for i in s.ids("shards")]
-            slurm.exclude_pending(ids, excluded(run, own) or node)
+            slurm.exclude_pending(ids, excluded(run, cluster) or node)
     except InfrastructureError as error:
         print(f"warning: {error}", flush=True)
 
@@ -155,6 +167,16 @@ def _cancel_needless(run: RunDirectory) -> None:
         pass
     except InfrastructureError as error:
         print(f"warning: {error}", flush=True)  # they will see for themselves that nothing is left
+
+
+def _cancel_not_started(run: RunDirectory) -> None:
+    """Shards that no node started wait in vain, and the merge for them; others have done or will do their work."""
+    try:
+        for task in slurm.not_started(i for s in read_submissions(run)[-1:] for i in s.ids("shards")):
+            decide(run, f"{task} is cancelled", "no node started it, and Slurm held it in the queue")
+            slurm.cancel([task])
+    except InfrastructureError as error:
+        print(f"warning: {error}", flush=True)
 
 
 def _leave(run: RunDirectory, outcome: Outcome, go_on: bool) -> None:

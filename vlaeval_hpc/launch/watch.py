@@ -8,6 +8,7 @@ import time
 from vlaeval_hpc.config.composition import from_yaml
 from vlaeval_hpc.errors import InfrastructureError, VlaevalError
 from vlaeval_hpc.launch import slurm
+from vlaeval_hpc.launch.decisions import decide
 from vlaeval_hpc.launch.jobs import read_submissions
 from vlaeval_hpc.run.clock import age
 from vlaeval_hpc.run.directory import RunDirectory
@@ -45,7 +46,7 @@ class ServerWatch:
         jobs = self._jobs()
         if not jobs or self._heard_lately() or not self._all_gone(jobs):
             return
-        if self._run.idle.exists() and self._submit_again(jobs):
+        if self._run.idle.exists() and self._submit_again(jobs, "it had left for want of shards"):
             return
         print("the server's jobs have ended: no server will come", flush=True)
         self._run.stop.touch()
@@ -72,6 +73,10 @@ class ServerWatch:
             pass
         try:
             states = slurm.states(jobs)
+            if states and set(states.values()) == {"PENDING"}:
+                held = slurm.not_started(jobs)
+                if set(held) == set(states) and self._submit_again(jobs, f"no node has started {', '.join(held)}"):
+                    return False
         except InfrastructureError as error:
             print(f"warning: {error}: waiting", flush=True)
             return False
@@ -81,16 +86,18 @@ class ServerWatch:
             print(f"warning: {error}", flush=True)  # the others ask themselves
         return not states
 
-    def _submit_again(self, jobs: list[str]) -> bool:
+    def _submit_again(self, jobs: list[str], why: str) -> bool:
         """Whether a server job is on its way, ours or another shard's; False where Slurm refuses."""
         from vlaeval_hpc.launch import graph  # which knows the tasks, and they this
 
         try:
             with Lock(self._run.server / "submit.lock"):
                 if self._jobs() == jobs:
+                    slurm.cancel(jobs)
                     submitted = graph.submit_server(from_yaml(self._run.config), self._run)
                     self._run.idle.unlink(missing_ok=True)
-                    print(f"the server had left for want of shards: submitted again as {submitted.id}", flush=True)
+                    print(f"the server is submitted again as {submitted.id}: {why}", flush=True)
+                    decide(self._run, f"the server is submitted again as {submitted.id}", why)
         except InfrastructureError:
             pass  # another shard is at it, or a file system or Slurm is away for a while: we look again
         except VlaevalError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -25,7 +25,8 @@ def merge_run(directory: RunDirectory) -> Merged:
     """Merge what the shards of a run have finished so far, whatever their number; depends on no shard having ended.
 
     The same outcomes give the same `tasks`, whoever ran them, but for elapsed_sec. `coverage` compares with the plan:
-    {planned, finished, missing, retriable (failures that running again would try again), open_shards, tasks_missing};
+    {planned, finished, missing, retriable (failures that running again would try again), tasks_missing} and, where each
+    shard has its items from the beginning, open_shards;
     `partial` where anything is missing. Records that are of another run, not in the plan, or unreadable are not used,
     and are named in `problems`. Raises ConfigurationError where there is no plan that can be read.
     """
@@ -47,7 +48,7 @@ def merge_settled(directory: RunDirectory) -> tuple[Merged, Plan, Standing]:
         **_measured_by(directory, plan),
         **_dates(standing.values()),
         "seed": plan.benchmark["seed"],
-        **_coverage(plan, standing),
+        **_coverage(directory, plan, standing),
         **summarise(tasks, plan.benchmark["metrics"], problems),
         "config": plan.config,
     }
@@ -111,13 +112,10 @@ def _usable(directory: RunDirectory, plan: Plan, problems: list[str]) -> Iterato
     problems += findings.lines()
 
 
-def _coverage(plan: Plan, standing: Standing) -> Merged:
+def _coverage(directory: RunDirectory, plan: Plan, standing: Standing) -> Merged:
     """`coverage`, vla-eval's `merge_info`, and `partial` where anything is missing."""
     missing = [n for n, (task, episode, _) in enumerate(plan.items) if (task, episode) not in standing]
-    missing_of = Counter(n % plan.shards for n in missing)
-    sizes = [len(range(shard, len(plan.items), plan.shards)) for shard in range(plan.shards)]
-    # vla-eval's word for a shard of which nothing is there; here whoever finished its items counts.
-    empty = [shard for shard, size in enumerate(sizes) if size and missing_of[shard] == size]
+    shards, open_shards = _shards(directory, plan, missing)
     return {
         **({"partial": True} if missing else {}),
         "coverage": {
@@ -125,16 +123,26 @@ def _coverage(plan: Plan, standing: Standing) -> Merged:
             "finished": len(plan.items) - len(missing),
             "missing": len(missing),
             "retriable": sum(map(is_open, standing.values())),
-            "open_shards": sorted(missing_of),
+            **open_shards,
             "tasks_missing": sorted({item.task for item in plan.items} - {task for task, _ in standing}),
         },
-        "merge_info": {
-            "num_shards": plan.shards,
-            "shards_found": sorted(set(range(plan.shards)).difference(empty)),
-            "shards_missing": empty,
-            "total_episodes": len(standing),
-        },
+        "merge_info": {**shards, "total_episodes": len(standing)},
     }
+
+
+def _shards(directory: RunDirectory, plan: Plan, missing: Sequence[int]) -> tuple[Merged, Merged]:
+    """What vla-eval tells of shards, and the shards that have missing items. No item is an elastic shard's: those are
+    told that ran any, and none is missing."""
+    if plan.sharding == "elastic":
+        found = sorted(directory.shard_numbers(plan.name, plan.shards))
+        return {"num_shards": len(found), "shards_found": found, "shards_missing": []}, {}
+    missing_of = Counter(n % plan.shards for n in missing)
+    sizes = [len(range(shard, len(plan.items), plan.shards)) for shard in range(plan.shards)]
+    # vla-eval's word for a shard of which nothing is there; here whoever finished its items counts.
+    empty = [shard for shard, size in enumerate(sizes) if size and missing_of[shard] == size]
+    found = sorted(set(range(plan.shards)).difference(empty))
+    told = {"num_shards": plan.shards, "shards_found": found, "shards_missing": empty}
+    return told, {"open_shards": sorted(missing_of)}
 
 
 def _measured_by(directory: RunDirectory, plan: Plan) -> dict[str, Any]:

@@ -91,6 +91,8 @@ def _missing(merged: Merged) -> str:
     info, coverage = merged["merge_info"], merged.get("coverage")
     if coverage:
         text = f"{coverage['finished']} of {coverage['planned']} planned episodes, {coverage['missing']} missing"
+        if not coverage.get("open_shards"):
+            return text  # shared work: no shard's
         return f"{text} in {_shards(coverage['open_shards'])} of {info['num_shards']}"
     if info["shards_missing"]:
         return f"{_shards(info['shards_missing'])} of {info['num_shards']} missing"

@@ -7,7 +7,7 @@ from typing import Dict, List, NamedTuple, Tuple
 from vlaeval_hpc.run.directory import RunDirectory
 from vlaeval_hpc.run.journal import Episode, read_journal
 from vlaeval_hpc.run.plan import Item, Plan
-from vlaeval_hpc.run.result import is_open, settle
+from vlaeval_hpc.run.result import ATTEMPTS, is_open, settle
 
 
 class Coverage(NamedTuple):
@@ -36,6 +36,17 @@ def open_items(run: RunDirectory, plan: Plan) -> List[int]:
     """The items, by index, that need a try."""
     coverage = read_coverage(run, plan)
     return [index for index, item in enumerate(plan.items) if not coverage.finished(item)]
+
+
+def tries_left(run: RunDirectory, plan: Plan) -> int:
+    """How many tries all episodes together have left: whatever is done about them makes it less."""
+    records = read_coverage(run, plan).records
+    open_records = [records.get(item.key) for item in plan.items]
+    return sum(
+        ATTEMPTS if record is None else ATTEMPTS - record["attempts"]
+        for record in open_records
+        if record is None or is_open(record)
+    )
 
 
 def open_shards(run: RunDirectory, plan: Plan) -> List[int]:

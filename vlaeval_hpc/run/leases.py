@@ -14,7 +14,7 @@ import random
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from vlaeval_hpc.run.chunks import Table
-from vlaeval_hpc.run.result import ATTEMPTS
+from vlaeval_hpc.run.result import may_try_again
 from vlaeval_hpc.run.store import Store
 
 WATCH = 2.0  # of the chunks held by others, that one in so many is looked at whenever a free one is taken
@@ -369,7 +369,7 @@ class Leases:
                 if len(nodes) > len(tried.get(shard, [])):
                     tried[shard] = nodes
             finished = any(item in account.finished for account in accounts.values())
-            if not finished and sum(map(len, tried.values())) < ATTEMPTS:
+            if not finished and may_try_again(sum(map(len, tried.values()))):
                 left.append(item)
                 if tried:
                     failed[item] = tried

@@ -24,8 +24,19 @@ RETRIED = frozenset(("simulator_start", "simulator_step", "simulator_hang", "sim
 _NOISE = ("schema", "run", "task", "started_at", "finished_at", "host", "shard")
 
 
+def is_final(episode: Episode) -> bool:
+    """Whether a record is an outcome, or a failure that another node would have had as well."""
+    return episode.get("failure_reason") not in RETRIED
+
+
+def may_try_again(failed: int) -> bool:
+    """Whether so many failed attempts, all of which may have been the node's fault, leave another."""
+    return failed < ATTEMPTS
+
+
 def settle(episodes: Iterable[Episode]) -> Dict[Tuple[str, int], Episode]:
-    """The standing record of each (task, episode): an outcome before a failure, else the last; `attempts` counted."""
+    """The standing record of each (task, episode): an outcome before a failure, one that is final before one that is
+    not, else the last; `attempts` counted."""
     standing: Dict[Tuple[str, int], Episode] = {}
     for episode in episodes:
         key = (episode["task"], episode["episode_id"])
@@ -33,14 +44,18 @@ def settle(episodes: Iterable[Episode]) -> Dict[Tuple[str, int], Episode]:
         if before is None:
             standing[key] = {**episode, "attempts": 1}
             continue
-        keep = before if "failure_reason" in episode and "failure_reason" not in before else episode
+        keep = before if _rank(before) > _rank(episode) else episode
         standing[key] = {**keep, "attempts": before["attempts"] + 1}
     return standing
 
 
 def is_open(episode: Episode) -> bool:
     """Whether a settled record leaves the episode to be tried again."""
-    return episode.get("failure_reason") in RETRIED and episode["attempts"] < ATTEMPTS
+    return not is_final(episode) and may_try_again(episode["attempts"])
+
+
+def _rank(episode: Episode) -> Tuple[bool, bool]:
+    return ("failure_reason" not in episode, is_final(episode))
 
 
 def aggregate(episodes: List[Episode], metric_keys: Mapping[str, str]) -> Dict[str, float]:
