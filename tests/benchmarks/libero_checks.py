@@ -161,8 +161,8 @@ def rules():
 
 
 def views():
-    """One episode, rendered at every step, at the looks, of one camera, not at all; how often it was drawn, and how many
-    geoms; and how many there are."""
+    """One episode, rendered at every step, at the looks, of one camera, not at all; how often it was drawn, how many
+    geoms, and how many there are."""
     opening = LIBERO(seed=7, suite="libero_goal")
     opening.tasks()
     from robosuite.utils.binding_utils import MjRenderContextOffscreen
