@@ -16,7 +16,10 @@ def main(argv: list[str]) -> int:
     root = results_root(parser.parse_args(argv).results)
     if not sys.stdin.isatty() or not sys.stdout.isatty():
         raise ConfigurationError("browse: needs a terminal: `query` and `report` do not")
-    from vlaeval_hpc.results.browser.app import Browser
+    from vlaeval_hpc.results.memory import uncollected
+
+    with uncollected():  # hundreds of modules, all of which stay
+        from vlaeval_hpc.results.browser.app import Browser
 
     Browser(root, index_folder(root)).run()
     return 0

@@ -10,10 +10,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from vlaeval_hpc.errors import ConfigurationError, InfrastructureError
 from vlaeval_hpc.results.episodetable import subject
+from vlaeval_hpc.results.memory import uncollected
 from vlaeval_hpc.results.merge import read_merged
 from vlaeval_hpc.results.rundir import is_open_run
 from vlaeval_hpc.results.statistics.intervals import wilson
@@ -21,7 +22,7 @@ from vlaeval_hpc.results.status import STATES, read_status
 from vlaeval_hpc.run.directory import RunDirectory
 from vlaeval_hpc.run.files import read_json, write_json
 
-VERSION = 1  # of the cached index; another one is made anew
+VERSION = 2  # of the cached index; another one is made anew
 DEPTH = 5  # folders below the root that may hold runs
 HEAD = 1 << 16  # bytes in which a file's head is looked for
 
@@ -29,8 +30,7 @@ Signature = list[int]
 """Times of what a run's files say, in nanoseconds; the same signature, the same run."""
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """A run. `path` is relative to the root; `mean` of `metric` over n episodes with its 95 % interval, None where
     nothing is told; times in seconds since the epoch. state: one of status.STATES."""
 
@@ -73,13 +73,14 @@ class Index:
         return RunDirectory(self.root / entry.path)
 
 
+@uncollected()
 def known_index(root: Path, cache: Path) -> Index | None:
     """What was found last time, without a look at the root; None where nothing is kept."""
     try:
         kept = read_json(cache / "index.json")
         if kept["version"] != VERSION or kept["root"] != str(root.resolve()):
             return None
-        return Index(root, [Entry(**run) for run in kept["runs"]], kept["sweeps"], kept["problems"])
+        return Index(root, list(map(Entry._make, kept["runs"])), kept["sweeps"], kept["problems"])
     except (ConfigurationError, KeyError, TypeError):
         return None
 
@@ -123,8 +124,8 @@ def _keep(index: Index, cache: Path) -> None:
     content = {"version": VERSION, "root": str(index.root.resolve()), "sweeps": index.sweeps}
     with suppress(OSError, InfrastructureError):  # a full home makes the next look slow, no more
         cache.mkdir(parents=True, exist_ok=True)
-        runs = [vars(entry) for entry in index.runs]
-        write_json(cache / "index.json", {**content, "problems": index.problems, "runs": runs}, indent=None)
+        # An entry is a list of values: ten thousand of them are read before the first screen.
+        write_json(cache / "index.json", {**content, "problems": index.problems, "runs": index.runs}, indent=None)
 
 
 def _folders(root: Path) -> Iterator[tuple[str, bool]]:

@@ -114,7 +114,7 @@ def _load_runs(con: DuckDBPyConnection, index: Index) -> None:
     con.execute(f"CREATE TABLE runs ({', '.join(f'{name} {kind}' for name, kind in RUNS.items())})")
     if not index.runs:
         return
-    rows = [{**vars(entry), "run": entry.path} for entry in index.runs]
+    rows = [{**entry._asdict(), "run": entry.path} for entry in index.runs]
     picked = [
         f"make_timestamp((r.{name} * 1e6)::BIGINT)" if kind == "TIMESTAMP" else f"r.{name}"
         for name, kind in RUNS.items()

@@ -22,6 +22,7 @@ from vlaeval_hpc.errors import VlaevalError
 from vlaeval_hpc.results.browser import rows
 from vlaeval_hpc.results.browser.lines import Lines, Row
 from vlaeval_hpc.results.index import Entry, Index, headline, known_index, read_index, user_name
+from vlaeval_hpc.results.memory import uncollected
 from vlaeval_hpc.run.directory import RunDirectory
 
 LOOK_EVERY = 30.0  # seconds
@@ -123,6 +124,7 @@ class Runs(Screen[None]):
         self._note = note
         self._title()
 
+    @uncollected()
     def _show(self) -> None:
         self._title()
         if self._index is None:
