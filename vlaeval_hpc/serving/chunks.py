@@ -63,7 +63,7 @@ class ActionQueue:
 
     def take(self) -> Actions:
         """All actions to come (k, dim)."""
-        actions = np.stack(tuple(self._actions))
+        actions = np.array(tuple(self._actions))
         self.clear()
         return actions
 
