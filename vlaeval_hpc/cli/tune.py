@@ -67,15 +67,17 @@ def _tuned(config: Config, seconds: float, console: Console) -> tuple[Measured, 
 
 
 def _show(config: Config, found: Measured, advice: Advice, console: Console) -> None:
-    demand = Table("shards", "steps/s", "looks/s", title=f"{config.benchmark.name}: what simulators ask for")
+    demand = Table("shards", "steps/s", "looks/s")
     for d in found.demand:
         demand.add_row(str(d.shards), f"{d.steps:.1f}", f"{d.steps / found.chunk:.2f}")
-    supply = Table("batch", "answers/s", "seconds a batch", title=f"{config.model.name}: what the policy gives")
+    supply = Table("batch", "answers/s", "seconds a batch")
     for s in found.supply:
         supply.add_row(str(s.batch), f"{s.answers:.2f}", f"{s.latency:.4f}")
-    for table in (demand, supply):
+    names = {f"{config.benchmark.name}, as it asks": demand, f"{config.model.name}, as it answers": supply}
+    for name, table in names.items():
         for column in table.columns:
             column.justify = "right"
+        say(console, name)
         console.print(table)
     say(console, f"an answer is {found.chunk} steps; a simulator holds {found.memory / 1e9:.2f} GB")
     say(console, f"use: {' '.join(_overrides(advice))}")
