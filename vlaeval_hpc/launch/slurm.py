@@ -13,6 +13,7 @@ from vlaeval_hpc.errors import ConfigurationError, InfrastructureError, VlaevalE
 from vlaeval_hpc.run.job import job_name
 
 TIMEOUT = 60.0
+NO_SUCH_NODES = "node configuration is not available"
 NOT_STARTED = "launch failed requeued held"  # squeue's reason
 ENDED = (
     "COMPLETED",
@@ -171,6 +172,11 @@ def scontrol_config() -> str:
 def check_script(script: str) -> None:
     """Ask slurmctld whether it would take a job. Raises ConfigurationError, with what it says against it."""
     done = _run(["sbatch", "--test-only"], script)
+    if NO_SUCH_NODES in done.stderr:
+        # So it says too where nodes are down for now. A job is taken all the same, and waits for them.
+        done = _run(["sbatch", "--parsable", "--hold"], script)
+        if not done.returncode:
+            cancel([done.stdout.strip().partition(";")[0]])
     if done.returncode:
         raise ConfigurationError(f"cluster: sbatch: {_reason(done)}")
 
