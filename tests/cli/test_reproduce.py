@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.conftest import Command
 from tests.toys import TOY, merged, outcomes
+from vlaeval_hpc.results.pages.origin import by_name
 
 
 def test_the_same_again(vlaeval: Command, tmp_path: Path) -> None:
@@ -35,8 +36,13 @@ def test_the_same_again(vlaeval: Command, tmp_path: Path) -> None:
     told = vlaeval("reproduce", "results/a")
     assert told.returncode == 1
     rows = {line.split()[0] + " " + line.split()[1]: line for line in told.stdout.splitlines() if len(line.split()) > 2}
-    assert f"checkpoint {tmp_path}/weights" in rows and rows["packages numpy"].split()[2] == "0.1"
+    assert "checkpoint weights" in rows and rows["packages numpy"].split()[2] == "0.1"
     assert "what is" in rows
+
+
+def test_a_checkpoint_that_moved_is_the_same() -> None:
+    assert by_name({"/old/ck/a.bin": "1", "/old/ck/sub/b.bin": "2"}) == {"a.bin": "1", "sub/b.bin": "2"}
+    assert by_name({"/old/step-7.npz": "1"}) == by_name({"/new/step-7.npz": "1"}) and by_name({}) == {}
 
 
 def test_what_cannot_be_prepared_any_more_is_told(vlaeval: Command, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from vlaeval_hpc.launch.evaluation import Evaluation, Preparation
 from vlaeval_hpc.launch.provenance import provenance
 from vlaeval_hpc.results.findings import Outcome, outcome
 from vlaeval_hpc.results.merge import Merged
+from vlaeval_hpc.results.pages.origin import by_name
 from vlaeval_hpc.results.rundir import current_merge
 from vlaeval_hpc.run.directory import RunDirectory
 from vlaeval_hpc.run.files import read_json
@@ -80,7 +81,7 @@ def differences(run: RunDirectory, then: Mapping[str, Any], evaluation: Evaluati
     if plan.run != evaluation.plan.run:
         yield Difference("what is evaluated", plan.run, evaluation.plan.run)
     now = json.loads(json.dumps(provenance(sys.argv, evaluation)))
-    before, after = dict(_flat(then)), dict(_flat(now))
+    before, after = (dict(_flat({**told, "checkpoint": by_name(told.get("checkpoint") or {})})) for told in (then, now))
     for key in sorted({*before, *after}):
         if before.get(key) != after.get(key):
             yield Difference(key, before.get(key), after.get(key))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -62,6 +63,13 @@ def facts(origin: Origin) -> list[tuple[str, str]]:
     return [(name, str(value)) for name, value in rows if value not in (None, "")]
 
 
+def by_name(files: Mapping[str, str]) -> dict[str, str]:
+    """Hashes of a checkpoint's files by what is left of their paths without the folder that all are in: a checkpoint
+    that moved is the same."""
+    folder = os.path.commonpath([os.path.dirname(path) for path in files]) if files else ""
+    return {os.path.relpath(path, folder or "."): content for path, content in files.items()}
+
+
 def packages(origin: Origin) -> dict[str, list[str]]:
     """What each environment that is no image holds."""
     sides = (origin.provenance.get("environments") or {}).items()
@@ -87,6 +95,8 @@ def _values(origin: Origin) -> dict[str, Any]:
     except yaml.YAMLError:
         config = None
     rest = {key: value for key, value in origin.provenance.items() if key not in UNLIKE}
+    if rest.get("checkpoint"):
+        rest["checkpoint"] = by_name(rest["checkpoint"])
     # Lists of packages are long and alike: a name each says which one differs.
     for side, listed in packages(origin).items():
         named = {name: version for name, _, version in (text.rpartition("-") for text in listed)}
