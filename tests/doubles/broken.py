@@ -11,7 +11,7 @@ from .toy import Toy
 
 
 class BrokenToy(Toy):
-    """`promise`: determinism, reset, lazy, blind, frames, states, names, metrics, end."""
+    """`promise`: determinism, reset, lazy, blind, frames, states, names, metrics, end, state, hold."""
 
     def __init__(self, *, promise="", **given):
         super().__init__(**given)
@@ -48,6 +48,12 @@ class BrokenToy(Toy):
         if self._promise == "states" and "states" in seen:
             seen["states"] = seen["states"][:2]
         return seen
+
+    def state(self):
+        return super().state() if self._promise != "state" else self._point * 2
+
+    def hold(self, last):
+        return np.zeros(2 if self._promise != "hold" else 3)
 
     def result(self):
         return {"success": False} if self._promise == "metrics" else super().result()

@@ -16,8 +16,9 @@ from typing import Any, Dict, Iterable, List, Mapping
 import numpy as np
 
 from vlaeval_hpc.benchmarks.base import Benchmark, Observation
+from vlaeval_hpc.errors import ConfigurationError
 from vlaeval_hpc.wire.messages import OBSERVATION, Message
-from vlaeval_hpc.wire.specs import Specs
+from vlaeval_hpc.wire.specs import Specs, action_dim
 from vlaeval_hpc.worker.simulator import make_benchmark
 
 Look = Dict[str, str]  # `images.CAMERA`, `states`, `task_description`, ... -> digest, or the text itself
@@ -74,6 +75,7 @@ def play(benchmark: Benchmark, task: Mapping[str, Any], episode: int, steps: int
         if look:
             seen.append(benchmark.observe())
         taken["look" if look else "step"].append(time.perf_counter() - began)
+        faults += _asides(benchmark, action, seen[-1] if look else {})
         if done:
             ended = i
             if not benchmark.step(action, True):
@@ -145,6 +147,22 @@ def _faults(benchmark: Benchmark, observation: Observation) -> List[str]:
             found.append(f"states: {states.dtype} {states.shape}, not {dims} finite floats")
     if not isinstance(observation.get("task_description", ""), str):
         found.append("task_description is no text")
+    return found
+
+
+def _asides(benchmark: Benchmark, last: Any, seen: Observation) -> List[str]:
+    """Where what is asked at any time, looked at or not, is not as promised: the state, the hold action."""
+    found = []
+    state = benchmark.state()
+    if state is not None and "states" in seen and not np.array_equal(state, np.asarray(seen["states"])):
+        found.append("state() is not what observe gives")
+    try:
+        held = [np.asarray(benchmark.hold(given)) for given in (None, np.asarray(last, np.float64))]
+    except ConfigurationError:
+        held = []  # there is none
+    dim = action_dim(benchmark.action_spec)
+    if any(action.shape != (dim,) or not np.isfinite(action).all() for action in held):
+        found.append(f"hold() gives no {dim} finite numbers")
     return found
 
 
