@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -14,10 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from tests.conftest import ROOT, Command
+from tests.results.made import made_plan, made_record, made_run, write_journal
 from tests.toys import TOY, journal
-from vlaeval_hpc.cli.watch import Watched, signature
+from vlaeval_hpc.cli.watch import Watched, _Watch, signature
+from vlaeval_hpc.config.sweep import CHECKPOINT
+from vlaeval_hpc.launch.jobs import Job, Submission, record
+from vlaeval_hpc.results.export import merge_into_files
+from vlaeval_hpc.results.sweep import Point, Points, SweepFolder
 
 LIMIT = 120.0  # seconds; a machine that takes longer is broken
 
@@ -109,6 +116,34 @@ def test_each_once_when_it_is_complete(
 def tries(tmp_path: Path) -> list[int]:
     """How many lines the journals of each run have."""
     return [len(journal(tmp_path, run.name)) for run in sorted((tmp_path / "results").glob("pilot*"))]
+
+
+def test_a_submission_that_broke_off_is_cancelled_and_made_again(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever submitted died between the first job and the merge; one that is that far just now is left alone."""
+    run = made_run(tmp_path / "r", made_plan(shards=1))
+    sweep = SweepFolder(tmp_path / "results" / "sweeps" / "w")
+    sweep.save(Points([CHECKPOINT], points=[Point("step-1", [], 1, sweep.link(run), content="c")]))
+    active, cancelled = {"1": "RUNNING"}, []
+    monkeypatch.setattr("vlaeval_hpc.launch.graph.active", lambda _: active)
+    monkeypatch.setattr("vlaeval_hpc.launch.graph.cancel", lambda all: cancelled.append(len(all)) or ["1"])
+    words = [*TOY, "run=w", f"results={tmp_path}/results"]
+    watch = _Watch(Watched(folder, "*", None), words, Console(file=io.StringIO()))
+    record(run, [Submission([Job("server", "1", [[0]])])])
+    assert not watch._is_open("step-1", "c") and cancelled == []
+    record(run, [Submission([Job("server", "1", [[0]])], submitted_at=time.time() - 100)])
+    assert not watch._is_open("step-1", "c") and cancelled == [1]
+    active.clear()
+    assert watch._is_open("step-1", "c")
+    # With a merge they will come to their end, and are shown when they have.
+    active["1"] = "RUNNING"
+    record(run, [Submission([Job("server", "1", [[0]]), Job("merge", "2", [[]])], submitted_at=0)])
+    assert not watch._is_open("step-1", "c") and cancelled == [1]
+    assert not watch._arrived() and not sweep.json.exists()
+    write_journal(run, made_plan(1), 0, [made_record(item) for item in made_plan(1).items])
+    merge_into_files(run)
+    assert watch._arrived() and points(tmp_path) == {"step-1": "done"} and not watch._arrived()
 
 
 def test_a_checkpoint_that_fails_ends_nothing(vlaeval: Command, tmp_path: Path, folder: Path) -> None:

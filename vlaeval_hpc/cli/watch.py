@@ -23,8 +23,11 @@ from vlaeval_hpc.launch.cache import digest
 from vlaeval_hpc.launch.evaluation import Preparation
 from vlaeval_hpc.launch.jobs import read_submissions
 from vlaeval_hpc.results.rundir import current_merge, is_open_run
-from vlaeval_hpc.results.sweep import Point, Points, SweepFolder
+from vlaeval_hpc.results.sweep import Point, Points, SweepFolder, write_sweep
+from vlaeval_hpc.run.directory import RunDirectory
 from vlaeval_hpc.run.lock import Lock
+
+BROKEN_OFF = 60.0  # seconds after which a submission without a merge is one that nobody goes on with
 
 Signature = frozenset[tuple[str, int, int]]
 """Name in the checkpoint, size and time of each of its files."""
@@ -99,6 +102,7 @@ class _Watch:
         self._folder = SweepFolder(Path(config.results) / "sweeps" / name)
         self._seen: dict[str, Signature] = {}
         self._tried: dict[str, Signature] = {}
+        self._awaited: set[str] = set()
         self._status = 0
 
     def run(self, every: float, until_idle: float | None) -> int:
@@ -111,6 +115,8 @@ class _Watch:
             raise ConfigurationError(f"watch: {self._folder.root} is watched already: {error}") from error
         try:
             say(self._console, f"watching {self._watched.folder}, into {self._folder.root}")
+            if self._points().points:
+                write_sweep(self._folder)  # whoever watched before may have died over it
             idle_since = time.monotonic()
             while until_idle is None or time.monotonic() - idle_since < until_idle:
                 if self._look():
@@ -124,7 +130,7 @@ class _Watch:
 
     def _look(self) -> bool:
         """Evaluate what has become complete; whether anything is new or has changed since the last look."""
-        changed = False
+        changed = self._arrived()
         for name, path in self._watched.there().items():
             now = signature(path)
             before = self._seen.get(name)
@@ -167,12 +173,38 @@ class _Watch:
         try:
             if not is_open_run(current_merge(run)):
                 return False
-            submissions = read_submissions(run)
-            return not (submissions and graph.active(submissions))
+            return not self._on_its_way(name, run)
         except VlaevalError as error:
             say(self._console, f"error: {name}: {error}")
             self._tried.pop(name, None)  # looked at again: nobody knows what became of it
             return False
+
+    def _on_its_way(self, name: str, run: RunDirectory) -> bool:
+        """Whether jobs of an earlier watch's will finish it, or must first be gone since their submission broke off."""
+        submissions = read_submissions(run)
+        if not (submissions and graph.active(submissions)):
+            return False
+        if submissions[-1].ids("merge"):
+            self._awaited.add(name)
+            return True
+        self._tried.pop(name, None)  # looked at again
+        if time.time() - submissions[-1].submitted_at > BROKEN_OFF:
+            cancelled = ", ".join(graph.cancel(submissions))
+            say(self._console, f"{name}: whoever submitted its jobs died over it: cancelled {cancelled}")
+        return True
+
+    def _arrived(self) -> bool:
+        """Show what an earlier watch's jobs have finished: the job that would was perhaps never submitted."""
+        runs = {point.label: self._folder.run(point) for point in self._points().points if point.label in self._awaited}
+        done = {
+            name
+            for name, run in runs.items()
+            if run is not None and run.merged.exists() and not is_open_run(current_merge(run))
+        }
+        self._awaited -= done
+        if done:
+            write_sweep(self._folder)
+        return bool(done)
 
     def _points(self) -> Points:
         return self._folder.load() if self._folder.file.exists() else Points([CHECKPOINT], options(self._words))
