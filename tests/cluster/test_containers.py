@@ -132,9 +132,12 @@ def test_the_time_limits_warning_reaches_the_worker_inside(cluster: Cluster, fol
 
 
 def test_killed_here_and_taken_up_again(cluster: Cluster, folder: Path, worker_image: str) -> None:
-    """cluster=local in containers: kill -9 of a container, then of everything; nobody waits for a dead owner's lock."""
+    """cluster=local in containers: kill -9 of a container, then of everything; nobody waits for a dead owner's lock.
+
+    And an image without ffmpeg records videos: one for each episode, whole, and nothing beside them.
+    """
     arguments = [a for a in toy_in(cluster, worker_image, "benchmark.params.pace=0.3") if a not in SLURM]
-    arguments += ["cluster.shards=1"]
+    arguments += ["cluster.shards=1", "recording=video", "benchmark.observe=[front,state]"]
     words = shlex.join([str(cluster.python), "-m", "vlaeval_hpc", *arguments])
     cluster.output(f"{{ {words} & echo $! >pid; }} >first.log 2>&1", folder)
     cluster.wait(lambda: len(keys(folder)) >= 1, 60, "a first episode")
@@ -145,6 +148,10 @@ def test_killed_here_and_taken_up_again(cluster: Cluster, folder: Path, worker_i
     done = cluster.vlaeval(folder, *arguments)
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(keys(folder)) == len(set(keys(folder))) == 6
+    run = folder / "results" / "a"
+    recorded = {e["video"] for task in json.loads((run / "merged.json").read_text())["tasks"] for e in task["episodes"]}
+    assert len(recorded) == 6
+    assert {p.relative_to(run).as_posix() for p in (run / "videos").rglob("*") if p.is_file()} == recorded
 
 
 @pytest.mark.parametrize(
