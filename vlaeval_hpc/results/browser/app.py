@@ -126,14 +126,15 @@ class Runs(Screen[None]):
 
     @uncollected()
     def _show(self) -> None:
-        self._title()
         if self._index is None:
+            self._title()
             return
         now = time.time()
         found = [rows.run_row(e, now) for e in rows.chosen(self._index.runs, self._words, self._order)]
         wanted = self._words.lower().split()
         sweeps = [path for path in self._index.sweeps if all(word in f"sweep {path}".lower() for word in wanted)]
         self.query_one(Lines).show([*(self._sweep_row(path, now) for path in sweeps), *found])
+        self._title()
 
     def _sweep_row(self, path: str, now: float) -> Row:
         folder = self._root / path
@@ -152,7 +153,7 @@ class Runs(Screen[None]):
             running = sum(entry.state == "running" for entry in self._index.runs)
             text = f"{self._root}: {len(self._index.runs)} runs, {running} running; by {self._order}"
         if self._words:
-            text += f"; filter: {self._words}"
+            text += f"; filter: {self._words}: {len(self.query_one(Lines).rows)} shown"
         self.query_one("#title", Static).update(text + (f"; {self._note}" if self._note else ""))
 
     def action_filter(self) -> None:
