@@ -39,7 +39,7 @@ def test_what_jobs_left_open_is_submitted_again_by_the_merge(cluster: Cluster, f
         f" 'cp {run}/merged.json {folder}/seen.json'"
     )
     cluster.wait(lambda: len(keys(folder)) >= 1, 90, "a first episode")
-    cluster.output(f"scancel --signal=KILL --full {ids['shards'][0]}")
+    cluster.output(f"pkill -KILL -f '[b]ootstrap.py vlaeval_hpc.worker {run} '")
     cluster.wait_for_jobs(run)
     assert "partial" not in merged(folder, "a") and len(keys(folder)) == len(set(keys(folder))) == 6
     (decision,) = decided(run)
