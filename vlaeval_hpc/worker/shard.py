@@ -7,7 +7,7 @@ import select
 import signal
 import time
 from functools import partial
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, Callable, Dict, NamedTuple, Optional, Union
 
 from vlaeval_hpc.errors import InfrastructureError
 from vlaeval_hpc.run.chunks import heartbeat_of
@@ -104,16 +104,18 @@ class Shard:
         self._write_progress("starting")
         failed = count = 0
         while self._give():
-            for item, episode in self._ended():
-                self._patiently(partial(journal.append, episode))
-                self._work.note(episode)
-                self._ran += 1
-                self._say(item, episode)
-                self._write_progress("running", soon=self._progress_every <= PROGRESS_EVERY)
-                count += 1
-                failed += episode.get("failure_reason") in RETRIED
-                if count == failed == SICK_AFTER:
-                    self._leave_sick_node(episode)
+            episode = self._ended()
+            if episode is None:
+                continue
+            self._patiently(partial(journal.append, episode))
+            self._work.note(episode)
+            self._ran += 1
+            self._say(episode)
+            self._write_progress("running", soon=self._progress_every <= PROGRESS_EVERY)
+            count += 1
+            failed += episode.get("failure_reason") in RETRIED
+            if count == failed == SICK_AFTER:
+                self._leave_sick_node(episode)
 
     def _give(self) -> bool:
         """An item for each simulator that has none, as far as there are some; False where nobody needs us any more.
@@ -139,19 +141,19 @@ class Shard:
                 return False
             self._wait(pause)
 
-    def _ended(self) -> List[Tuple[Item, Episode]]:
-        """Episodes that have ended, once there are some; none after a while, in which there may be new work."""
+    def _ended(self) -> Optional[Episode]:
+        """An episode that has ended, once there is one; None after a while, in which there may be new work."""
         until = time.monotonic() + LONGEST_PAUSE
-        found: List[Tuple[Item, Episode]] = []
-        while not found and time.monotonic() < until:
+        while time.monotonic() < until:
             self._tick()
             select.select([self._simulators[n] for n in self._running], [], [], 1.0)
-            for number, running in list(self._running.items()):
+            for number, running in self._running.items():
+                # One by one, each into the journal: the next may be somebody's last word.
                 record = self._simulators[number].look()
                 if record is not None:
                     del self._running[number]
-                    found.append((running.item, self._record(running, record)))
-        return found
+                    return self._record(running, record)
+        return None
 
     def _record(self, running: Running, record: Dict[str, Any]) -> Episode:
         return {
@@ -225,9 +227,9 @@ class Shard:
         except InfrastructureError as error:
             print(f"warning: {error}", flush=True)  # a sign of life is not worth an episode
 
-    def _say(self, item: Item, episode: Episode) -> None:
+    def _say(self, episode: Episode) -> None:
         outcome = episode.get("failure_reason") or ", ".join(f"{k}={v}" for k, v in episode["metrics"].items())
         done = f"{self._work.completed}/{self._work.total}"
-        line = f"[{done}] {item.task} episode {item.episode}: {outcome} (steps={episode['steps']})"
+        line = f"[{done}] {episode['task']} episode {episode['episode_id']}: {outcome} (steps={episode['steps']})"
         detail = episode.get("failure_detail", "").strip().splitlines()
         print(f"{line}: {detail[-1]}" if detail else line, flush=True)
