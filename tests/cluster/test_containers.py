@@ -57,7 +57,7 @@ def test_metaworld_in_containers(cluster: Cluster, folder: Path) -> None:
 
 def test_a_sweep_of_three_checkpoints(cluster: Cluster, folder: Path) -> None:
     """The prompt is back with nine jobs queued; what was learned shows in the rates."""
-    few = ("benchmark.tasks=[reach-v3,door-open-v3]", "benchmark.episodes_per_task=3", "cluster.shards=2")
+    few = ("benchmark.tasks=[push-v3,door-open-v3]", "benchmark.episodes_per_task=3", "cluster.shards=2")
     done = cluster.vlaeval(folder, "model=bc", "model.checkpoint=0,100,3000", "-m", *few, *IN_CONTAINERS, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("submitted: server ") == 3
