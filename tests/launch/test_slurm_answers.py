@@ -20,7 +20,7 @@ def test_nodes_that_are_down_for_now_are_waited_for(monkeypatch: pytest.MonkeyPa
 
     def answer(command: list[str], text: str | None = None) -> Done[str]:
         calls.append(command)
-        if command[0] == "scancel" or (taken and "--hold" in command):
+        if command[0] == "scancel" or (taken and "--begin=now+1day" in command):
             return Done(command, 0, "77;cluster\n", "")
         return Done(command, 1, "", refusal)
 

@@ -173,8 +173,9 @@ def check_script(script: str) -> None:
     """Ask slurmctld whether it would take a job. Raises ConfigurationError, with what it says against it."""
     done = _run(["sbatch", "--test-only"], script)
     if NO_SUCH_NODES in done.stderr:
-        # So it says too where nodes are down for now. A job is taken all the same, and waits for them.
-        done = _run(["sbatch", "--parsable", "--hold"], script)
+        # So it says too where nodes are down for now. A job is taken all the same, and waits for them; one that no node
+        # could ever run is refused, unless it is held.
+        done = _run(["sbatch", "--parsable", "--begin=now+1day"], script)
         if not done.returncode:
             cancel([done.stdout.strip().partition(";")[0]])
     if done.returncode:
