@@ -80,6 +80,41 @@ def test_libero_in_containers(cluster: Cluster, folder: Path) -> None:
     assert outcomes(merged(folder, "b")) == found
 
 
+VLA_EVAL = """
+Bootstrap: localimage
+From: {libero}
+%post
+    python3 -m pip install --break-system-packages --no-cache-dir --root-user-action=ignore vla-eval==0.8.0
+    # Its LIBERO wraps torch.load, for initial states that are plain arrays here.
+    place=$(python3 -c "import sysconfig; print(sysconfig.get_path('purelib'))")
+    echo 'def load(*arguments, **named): raise NotImplementedError' >"$place/torch.py"
+"""
+
+
+def test_a_class_of_vla_eval_s_in_its_image(cluster: Cluster, folder: Path) -> None:
+    """vla-eval 0.8.0 installed beside LIBERO: its class runs behind our worker, under Slurm, from its YAML."""
+    done = cluster.vlaeval(cluster.home, "prepare", *LIBERO, *IN_CONTAINERS, timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr
+    libero = re.findall(r"^benchmark: (\S+\.sif) \(sha256:", done.stdout, re.MULTILINE)[-1]
+    yaml = (
+        "benchmarks:\n"
+        "  - benchmark: vla_eval.benchmarks.libero.benchmark:LIBEROBenchmark\n"
+        "    params: {suite: libero_spatial, seed: 7, send_wrist_image: true, send_state: true}\n"
+    )
+    for name, text in (("vla_eval.def", VLA_EVAL.format(libero=libero)), ("libero.yaml", yaml)):
+        cluster.output(f"printf %s {shlex.quote(text)} >{name}", folder)
+    found = result(
+        cluster,
+        folder,
+        *("model=random", "model.params.chunk=8", "model.params.dim=7", "model.params.observe=[agentview,language]"),
+        *("benchmark=vla_eval", "benchmark.params.config=libero.yaml", "benchmark.environment.image=vla_eval.def"),
+        *("benchmark.max_tasks=1", "benchmark.episodes_per_task=2", "benchmark.max_steps=20"),
+        *(a for a in IN_CONTAINERS if "build_args" not in a),
+        *("run=a", "cluster.shards=2", "cluster.shard.mem=4G"),
+    )
+    assert {(steps, failure) for _, steps, failure in found.values()} == {(20, None)}
+
+
 def test_the_policy_in_an_image_too(cluster: Cluster, folder: Path) -> None:
     image = (
         "model.environment.kind=image",

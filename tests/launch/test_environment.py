@@ -81,7 +81,7 @@ def test_a_wheel_runs_from_any_folder(tmp_path: Path, metaworld_python: Path) ->
     subprocess.run([uv, "pip", "install", "-q", "--python", python, wheel], check=True, env=known)
     (tmp_path / "work").mkdir()
     done = subprocess.run(
-        [python, "-m", "vlaeval_hpc", "benchmark.max_tasks=1", "benchmark.episodes_per_task=2", "run=a"],
+        [python, "-m", "vlaeval_hpc", "benchmark.tasks=[door-open-v3]", "benchmark.episodes_per_task=2", "run=a"],
         cwd=tmp_path / "work",
         capture_output=True,
         text=True,
