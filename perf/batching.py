@@ -32,6 +32,7 @@ FIXED, EACH = 0.04, 0.001
 SESSIONS = 50
 SECONDS = 3.0
 GROUPS = {"quick": (0.005, 0.03), "slow": (0.05, 0.5)}  # seconds between an answer and the next observation
+STATE = Message(OBSERVATION, {"states": np.zeros(1)}, 2).pack()
 GRID = [(1, 0.01), *itertools.product((8, 25, 45, 50), (0.0, 0.02, 0.06))]
 
 
@@ -80,16 +81,15 @@ async def one_round(least: float, most: float, number: int) -> dict[tuple[int, f
             query = f"/config?max_batch_size={size}&max_wait_time={wait}&token={token}"
             with urllib.request.urlopen(address.replace("ws:", "http:") + query) as answer:
                 assert json.loads(answer.read())["applied"]
-            await count(sessions, pauses, SECONDS / 3)  # settles
-            found[setting] = await count(sessions, pauses, SECONDS) / SECONDS
+            await count(sessions, pauses, STATE, SECONDS / 3)  # settles
+            found[setting] = await count(sessions, pauses, STATE, SECONDS) / SECONDS
         for session in sessions:
             await session.close()
     return found
 
 
-async def count(sessions: Sequence[ClientConnection], pauses: Sequence[float], seconds: float) -> int:
-    """Answers to all of them in that time."""
-    frame = Message(OBSERVATION, {"states": np.zeros(1)}, 2).pack()
+async def count(sessions: Sequence[ClientConnection], pauses: Sequence[float], frame: bytes, seconds: float) -> int:
+    """Answers in that time to all of them, who ask with this frame."""
     end = time.perf_counter() + seconds
 
     async def one(session: ClientConnection, pause: float) -> int:

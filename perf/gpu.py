@@ -20,13 +20,13 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 
+from perf.batching import count
 from perf.libero import Setting, compare, run_ours, run_theirs
 from perf.peer import libero_peer_python
 from perf.table import Row, show
@@ -136,37 +136,20 @@ async def settings(url: str, seconds: float, log: Path, tiny: bool) -> dict[int 
     sessions = [await connect(url, compression=None, max_size=None, ping_interval=None) for _ in pauses]
     for session in sessions:
         await session.send(Message(EPISODE_START, {"task": {"name": "perf"}}, 1).pack())
+    picture = np.random.default_rng(0).integers(0, 255, (224, 224, 3), np.uint8)
+    frame = Message(OBSERVATION, {"images": {"agentview": picture}}, 2).pack()
     found: dict[int | None, tuple[float, float]] = {}
     for size in (*SIZES, None):
         query = f"/config?max_batch_size={size or 'auto'}&max_wait_time={'auto' if size is None else 0.0}&token={token}"
         with urllib.request.urlopen(address.replace("ws:", "http:") + query) as answer:
             assert json.loads(answer.read())["applied"]
-        await ask(sessions, pauses, seconds / 2)  # settles
+        await count(sessions, pauses, frame, seconds / 2)  # settles
         share = Share(log, tiny)
-        count = await ask(sessions, pauses, seconds)
-        found[size] = (count / seconds, share.end())
+        answers = await count(sessions, pauses, frame, seconds)
+        found[size] = (answers / seconds, share.end())
     for session in sessions:
         await session.close()
     return found
-
-
-async def ask(sessions: Sequence[ClientConnection], pauses: Sequence[float], seconds: float) -> int:
-    """Answers to all of them in that time."""
-    picture = np.random.default_rng(0).integers(0, 255, (224, 224, 3), np.uint8)
-    frame = Message(OBSERVATION, {"images": {"agentview": picture}}, 2).pack()
-    end = time.perf_counter() + seconds
-
-    async def one(session: ClientConnection, pause: float) -> int:
-        rng, answered = random.Random(pause), 0
-        while True:
-            await asyncio.sleep(pause * rng.lognormvariate(0, 0.2))
-            if time.perf_counter() > end:
-                return answered
-            await session.send(frame)
-            await session.recv()
-            answered += time.perf_counter() <= end
-
-    return sum(await asyncio.gather(*map(one, sessions, pauses)))
 
 
 class Share:

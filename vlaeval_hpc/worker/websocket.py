@@ -188,7 +188,8 @@ class WebSocket:
         self._open_bytes += len(data)
         for event in self._protocol.events_received():
             if isinstance(event, Frame):
-                self._open_bytes -= _frame_size(len(event.data))
+                length = len(event.data)
+                self._open_bytes -= len(header(length, masked=False)) + length
                 self._received.append(event)
         self._flush()
 
@@ -204,8 +205,3 @@ def _whole(data: bytes, max_size: int) -> Optional[bytes]:
         return None
     begin, length = (2, data[1]) if data[1] < 126 else (4, data[2] << 8 | data[3])
     return data[begin:] if begin + length == len(data) and length <= max_size else None
-
-
-def _frame_size(payload: int) -> int:
-    """Bytes of a server's frame, which is not masked, with so many of payload."""
-    return payload + (2 if payload < 126 else 4 if payload < 1 << 16 else 10)
