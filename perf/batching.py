@@ -88,19 +88,20 @@ async def one_round(least: float, most: float, number: int) -> dict[tuple[int, f
     return found
 
 
-async def count(sessions: Sequence[ClientConnection], pauses: Sequence[float], frame: bytes, seconds: float) -> int:
-    """Answers in that time to all of them, who ask with this frame."""
+async def count(sessions: Sequence[ClientConnection], pauses: Sequence[float], frame: bytes, seconds: float) -> float:
+    """Answers in that time to all of them, who ask with this frame; of one that comes later, the part in that time."""
     end = time.perf_counter() + seconds
 
-    async def one(session: ClientConnection, pause: float) -> int:
-        rng, answered = random.Random(pause), 0
+    async def one(session: ClientConnection, pause: float) -> float:
+        rng, answered = random.Random(pause), 0.0
         while True:
             await asyncio.sleep(pause * rng.lognormvariate(0, 0.2))
-            if time.perf_counter() > end:
+            asked = time.perf_counter()
+            if asked > end:
                 return answered
             await session.send(frame)
             await session.recv()
-            answered += time.perf_counter() <= end
+            answered += min(1.0, (end - asked) / (time.perf_counter() - asked))
 
     return sum(await asyncio.gather(*map(one, sessions, pauses)))
 

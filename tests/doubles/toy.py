@@ -40,6 +40,7 @@ class Toy(Benchmark):
         self._pace = pace
         self._sick = sick
         self._hungry = hungry
+        self._meal = None
 
     def tasks(self):
         return [{"name": f"task-{i}", "suite": self._suite, "task_id": i} for i in range(self._tasks)]
@@ -50,7 +51,7 @@ class Toy(Benchmark):
         rng = np.random.default_rng([self.seed, task["task_id"], episode])
         self._point = rng.uniform(-1, 1, 2)
         self._steps = 0
-        if self._hungry:
+        if self._hungry and self._meal is None:
             self._meal = np.ones(self._hungry << 20, np.uint8)
         if os.environ.get("SLURMD_NODENAME") in self._sick:
             raise RuntimeError("nothing works on this node")

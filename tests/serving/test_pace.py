@@ -78,16 +78,23 @@ def of_fixed(fixed: float, each: float, pauses: Sequence[float], size: int, long
 
 def of_pace(fixed: float, each: float, pauses: Sequence[float], jitter: float) -> float:
     pace = Pace()
-    return throughput(
-        fixed,
-        each,
-        pauses,
-        LIMIT,
-        lambda waiting, oldest, now: pace.wait(waiting, oldest, LIMIT, now),
-        lambda session, now: pace.arrived(str(session), now),
-        lambda sessions, seconds, now: pace.answered(map(str, sessions), seconds, now),
-        jitter,
-    )
+    waiting: list[str] = []
+
+    def arrived(session: int, now: float) -> None:
+        waiting.append(str(session))
+        pace.arrived(str(session), now)
+
+    def wait(count: int, oldest: float, now: float) -> float:
+        seconds = pace.wait(count, oldest, LIMIT, now)
+        if not seconds:
+            pace.began(waiting, LIMIT, now)
+            waiting.clear()
+        return seconds
+
+    def answered(sessions: list[int], seconds: float, now: float) -> None:
+        pace.answered(map(str, sessions), seconds, now)
+
+    return throughput(fixed, each, pauses, LIMIT, wait, arrived, answered, jitter)
 
 
 def uneven(least: float, most: float, count: int = 50) -> list[float]:
@@ -106,6 +113,9 @@ def uneven(least: float, most: float, count: int = 50) -> list[float]:
         (0.2, 0.002, [0.1] * 50),
         (0.05, 0.002, uneven(0.02, 0.05, 4)),
         (0.05, 0.002, uneven(1.0, 10.0)),
+        (0.04, 0.001, uneven(0.005, 0.03)),
+        (0.04, 0.001, uneven(0.005, 0.2, 16)),
+        (0.04, 0.001, uneven(0.005, 0.03, 300)),
     ],
 )
 @pytest.mark.parametrize("jitter", [0.05, 0.2])
@@ -166,6 +176,7 @@ def test_nobody_is_held_up_for_longer_than_a_call_takes(events: object, call: fl
             assert now - begin <= pace._latency.of(len(waiting)) + 1e-9
             left = pace.wait(len(waiting), min(waiting.values()), limit, now)
         batch = list(waiting)[:limit]
+        pace.began(batch, limit, now)
         now += call
         pace.answered(batch, call, now)
         for session in batch:
@@ -178,6 +189,7 @@ def test_who_left_is_not_waited_for() -> None:
         for turn in range(5):
             for session in "ab":
                 pace.arrived(session, 1.1 * turn)
+            pace.began("ab", LIMIT, 1.1 * turn)
             pace.answered("ab", 1.0, 1.1 * turn + 1.0)
         pace.arrived("a", 5.5)
         return pace

@@ -153,6 +153,8 @@ class Batcher:
         del self._waiting[: len(batch)]
         self._running = True
         self._thread.do(partial(self._predict, batch, asyncio.get_running_loop()))
+        if self.max_wait_time is None:
+            self._pace.began([r.session.id for r in batch], size, time.monotonic())
 
     def _left(self, size: int) -> float:
         """Seconds that those who wait should wait on."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
+import numpy as np
+
+from vlaeval_hpc.serving.forecast import FRACTIONS, Sessions, forecast
+
 FORGETTING = 0.98  # weight of a call beside the next one
-RECENT = 0.2  # weight of the newest of a session's pauses
-SURE = 1.5  # deviations after which a session counts as late
-GAIN = 1.05  # how much more a second has to come out at: what is not sure is not waited for
-STRAGGLERS = 0.05  # of a batch, who may come during its call without having been worth a wait
+RECENT = 0.2  # weight of the newest of a session's pauses, and of the newest forecast
+LATE = 1.5  # how much longer than foreseen a wait may take
+SHORT = 0.005  # seconds of a call below which a forecast costs more than it gains
 
 
 class Latency:
@@ -37,13 +39,18 @@ class Latency:
 
     def of(self, size: int) -> float:
         """What is expected of a batch of this size."""
+        fixed, each = self.line()
+        return max(fixed + each * size, 1e-9)
+
+    def line(self) -> tuple[float, float]:
+        """Seconds of a call whatever its size, and of each answer; neither below 0."""
         n, s = self._n / self._weight, self._s / self._weight
         spread = self._nn / self._weight - n * n
         if spread > 1e-9:
-            slope = min(max(0.0, (self._ns / self._weight - n * s) / spread), s / n)
+            each = min(max(0.0, (self._ns / self._weight - n * s) / spread), s / n)
         else:
-            slope = s / n / 2  # of one size alone nothing is known
-        return max(s + slope * (size - n), 1e-9)
+            each = s / n / 2  # of one size alone nothing is known
+        return s - each * n, each
 
 
 @dataclass
@@ -60,24 +67,27 @@ class _Habit:
 
 
 class Pace:
-    """Decides whether the next batch waits for sessions that are away.
+    """Decides whether the next batch waits for sessions that are away: it goes when so many wait as pays best.
 
     To go at once is best where sessions come all the time: the next batch forms during this one's call. To wait is best
     where a whole group comes back soon, measured by what a call costs whatever its size: else its halves take turns.
-    So a wait is compared, in answers a second, with going now and taking those who come meanwhile next, and is worth it
-    only where hardly anybody would be left for that next batch. It is never longer than the call that it holds up.
+    So during each call rules are played through with what is known of everybody; the best one holds for the next batch.
+    No wait is longer than the call that it holds up.
     """
 
     def __init__(self) -> None:
         self._latency = Latency()
-        self._away: dict[str, float] = {}
         self._habits: dict[str, _Habit] = {}
+        self._waiting: set[str] = set()
+        self._away: dict[str, float] = {}
         self._free_since = float("-inf")
-        self._wanted = 0
-        self._until = 0.0
+        self._rates = self._waits = np.zeros(len(FRACTIONS))
+        self._forecasts = 0
+        self._wanted, self._patience = 1, 0.0
 
     def arrived(self, session: str, now: float) -> None:
         """A session has an observation."""
+        self._waiting.add(session)
         since = self._away.pop(session, None)
         if since is None:
             return
@@ -88,53 +98,52 @@ class Pace:
 
     def left(self, session: str) -> None:
         """It has no observation for now, nobody knows for how long."""
+        self._waiting.discard(session)
         self._away.pop(session, None)
         self._habits.pop(session, None)
-        self._wanted = 0
+
+    def began(self, sessions: Collection[str], limit: int, now: float) -> None:
+        """A call began with these; `limit` is a batch's size. There is time to think until it ends."""
+        self._waiting.difference_update(sessions)
+        self._wanted = 1
+        if not self._latency or self._latency.of(len(sessions)) < SHORT:
+            return
+        free = self._latency.of(len(sessions))
+        ready = {s: free + self._habits[s].mean for s in sessions if s in self._habits}
+        ready |= {s: 0.0 for s in self._waiting if s in self._habits}
+        # One that is late may be later by as much again.
+        ready |= {s: abs(at + self._habits[s].mean - now) for s, at in self._away.items() if s in self._habits}
+        if len(ready) < 2:
+            return
+        habits = [self._habits[s] for s in ready]
+        known = Sessions(
+            np.array(list(ready.values())),
+            np.array([h.mean for h in habits]),
+            np.array([h.deviation for h in habits]),
+        )
+        fixed, each = self._latency.line()
+        new = forecast(known, free, fixed, each, limit, self._forecasts)
+        weight = RECENT if self._forecasts else 1.0
+        self._rates = (1 - weight) * self._rates + weight * new.rates
+        self._waits = (1 - weight) * self._waits + weight * new.waits
+        self._forecasts += 1
+        best = int(np.argmax(self._rates))
+        self._wanted, self._patience = int(new.sizes[best]), LATE * float(self._waits[best])
 
     def answered(self, sessions: Iterable[str], seconds: float, now: float) -> None:
         """A call ended that took so long."""
         size = 0
         for session in sessions:
+            self._waiting.discard(session)
             self._away[session] = now
             size += 1
         self._latency.learn(size, seconds)
         self._free_since = now
-        self._wanted = 0
 
     def wait(self, waiting: int, oldest: float, limit: int, now: float) -> float:
         """Seconds to wait before looking again, 0 to go now, with so many that wait since `oldest`; `limit`: a batch's
         size."""
-        if waiting >= limit or not self._latency:
+        if waiting >= min(limit, self._wanted) or not self._away:
             return 0.0
-        if waiting < self._wanted and now < self._until:
-            return self._until - now
-        self._wanted, seconds = self._plan(waiting, max(oldest, self._free_since), limit, now)
-        self._until = now + seconds
-        return seconds
-
-    def _plan(self, waiting: int, since: float, limit: int, now: float) -> tuple[int, float]:
-        """How many to wait for, and for how long."""
-        expected = sorted(
-            # One that is late may be later by as much again.
-            (abs(since_ + self._habits[session].mean - now), self._habits[session].deviation)
-            for session, since_ in self._away.items()
-            if session in self._habits
-        )
-        times = [at for at, _ in expected]
-        call = self._latency.of(waiting)
-        meanwhile = min(bisect_right(times, call), limit)
-        now_rate = (waiting + meanwhile) / (call + self._latency.of(meanwhile)) if meanwhile else waiting / call
-        best, found, patience = GAIN * now_rate, (0, 0.0), call - (now - since)
-        late = 0.0
-        for more, (at, deviation) in enumerate(expected[: limit - waiting], 1):
-            late = max(late, at + SURE * deviation)
-            if late >= patience:
-                break
-            size = waiting + more
-            end = late + self._latency.of(size)
-            if bisect_right(times, end) - more > STRAGGLERS * size:
-                continue
-            if size / end > best:
-                best, found = size / end, (size, late)
-        return found
+        patience = min(self._patience, self._latency.of(waiting))
+        return max(0.0, max(oldest, self._free_since) + patience - now)
