@@ -29,3 +29,17 @@ def journal(folder: Path, run: str) -> list[dict[str, Any]]:
     """Every line of every journal."""
     files = sorted((folder / "results" / run / "shards").glob("*.jsonl"))
     return [json.loads(line) for path in files for line in path.read_text().splitlines()]
+
+
+def points(folder: Path, sweep: str) -> dict[str, dict[str, Any]]:
+    """What a sweep has of each checkpoint, by its label; nothing where it was not written yet."""
+    try:
+        found = json.loads((folder / "results" / "sweeps" / sweep / "sweep.json").read_text())
+    except FileNotFoundError:
+        return {}
+    return {p["label"]: p for p in found["points"]}
+
+
+def done(folder: Path, sweep: str) -> set[str]:
+    """The labels of a sweep's finished points."""
+    return {label for label, point in points(folder, sweep).items() if point["state"] == "done"}

@@ -5,17 +5,13 @@ Each simulator runs in its own environment, by gym_checks.py.
 
 from __future__ import annotations
 
-import concurrent.futures
-import json
-import os
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.benchmarks.checks import OSMESA, Answer, checks
 from tests.conftest import Command, benchmark_environment
 from tests.toys import merged, outcomes
 from vlaeval_hpc.benchmarks.aloha import ALOHA, TASKS
@@ -28,28 +24,18 @@ CHECKS = Path(__file__).with_name("gym_checks.py")
 
 
 @pytest.fixture(scope="module")
-def answers() -> Iterator[dict[str, Callable[[], Any]]]:
-    """Everything asked of both, two processes at a time; each waits for its answer."""
-    pythons = {name: interpreter(benchmark_environment(name), name, print) for name in ("pusht", "aloha")}
-
-    def run(verb: str) -> Any:
-        kept = {key: value for key, value in os.environ.items() if key not in ("MUJOCO_GL", "PYOPENGL_PLATFORM")}
-        gl = {} if verb == "aloha_blind" else {"MUJOCO_GL": "osmesa", "PYOPENGL_PLATFORM": "osmesa"}
-        done = subprocess.run(
-            [str(pythons[verb.partition("_")[0]]), str(CHECKS), verb],
-            capture_output=True,
-            text=True,
-            timeout=540,
-            env={**kept, **gl, "OMP_NUM_THREADS": "1"},
-        )
-        assert done.returncode == 0 and done.stdout, done.stderr[-4000:]
-        return json.loads(done.stdout.splitlines()[-1])
-
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        yield {verb: pool.submit(run, verb).result for verb in ("aloha", "pusht", "aloha_blind")}
+def answers() -> Iterator[dict[str, Answer]]:
+    """Everything asked of both; each waits for its answer."""
+    pusht, aloha = (interpreter(benchmark_environment(name), name, print) for name in ("pusht", "aloha"))
+    with checks(CHECKS, {}) as ask:
+        yield {
+            "aloha": ask(aloha, "aloha", **OSMESA),
+            "pusht": ask(pusht, "pusht", **OSMESA),
+            "aloha_blind": ask(aloha, "aloha_blind"),
+        }
 
 
-def test_pusht_is_gym_pusht(answers: dict[str, Callable[[], Any]]) -> None:
+def test_pusht_is_gym_pusht(answers: dict[str, Answer]) -> None:
     found = answers["pusht"]()
     assert found["ours"] == found["theirs"]
     assert found["blind"] == [[[state] for _, state in found["ours"][0][0]], found["ours"][0][1]]
@@ -59,20 +45,20 @@ def test_pusht_is_gym_pusht(answers: dict[str, Callable[[], Any]]) -> None:
     assert found["words"] == "Push the T-shaped block onto the T-shaped target."
 
 
-def test_pusht_is_won_at_95_percent(answers: dict[str, Callable[[], Any]]) -> None:
+def test_pusht_is_won_at_95_percent(answers: dict[str, Answer]) -> None:
     found = answers["pusht"]()
     assert found["covered"] == [True, {"success": True, "max_reward": 1.0}]
     assert found["after"] == [True, True]
 
 
-def test_aloha_is_gym_aloha(answers: dict[str, Callable[[], Any]]) -> None:
+def test_aloha_is_gym_aloha(answers: dict[str, Answer]) -> None:
     found = answers["aloha"]()
     assert [task["name"] for task in found["tasks"]] == list(TASKS)
     assert found["ours"] == found["theirs"]
     assert found["shape"] == [480, 640, 3, "uint8", True]
 
 
-def test_aloha_without_a_camera_needs_no_gl(answers: dict[str, Callable[[], Any]]) -> None:
+def test_aloha_without_a_camera_needs_no_gl(answers: dict[str, Answer]) -> None:
     found = answers["aloha_blind"]()
     assert found["MUJOCO_GL"] == "disabled" and found["mapped"] == []
     assert found["states"] == [[state] for _, state in answers["aloha"]()["ours"][0][0]]

@@ -5,16 +5,16 @@ The simulator runs in environments of its own, by libero_checks.py, two processe
 
 from __future__ import annotations
 
-import concurrent.futures
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+
+from tests.benchmarks.checks import OSMESA, Answer, Ask, checks
 
 CHECKS = Path(__file__).with_name("libero_checks.py")
 REPOSITORY = CHECKS.parents[2]
@@ -32,8 +32,6 @@ EPISODES = [
     ("libero_10", 3, 5),
 ]
 
-Answer = Callable[[], Any]
-
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -41,38 +39,15 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def ask(home: Path) -> Iterator[Callable[..., Answer]]:
+def ask(home: Path) -> Iterator[Ask]:
     """Start a check; what is given back waits for its answer."""
     drop = ("LIBERO_CONFIG_PATH", "MPLCONFIGDIR", "NUMBA_CACHE_DIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")
-    environment = {key: value for key, value in os.environ.items() if key not in drop} | {
-        "HOME": str(home),
-        "MUJOCO_GL": "osmesa",
-        "PYOPENGL_PLATFORM": "osmesa",
-        "OMP_NUM_THREADS": "1",
-    }
-
-    def run(python: str, words: tuple[str, ...], own_home: Path | None) -> Any:
-        done = subprocess.run(
-            [python, str(CHECKS), *words],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=540,
-            env=environment | ({"HOME": str(own_home)} if own_home else {}),
-        )
-        assert done.returncode == 0, done.stderr[-4000:]
-        return json.loads(done.stdout.strip().splitlines()[-1])
-
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-
-        def start(python: object, *words: object, own_home: Path | None = None) -> Answer:
-            return pool.submit(run, str(python), tuple(map(str, words)), own_home).result
-
-        yield start
+    with checks(CHECKS, {**OSMESA, "HOME": str(home)}, drop) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
-def answers(ask: Callable[..., Answer], libero_python: object) -> dict[str, Answer]:
+def answers(ask: Ask, libero_python: object) -> dict[str, Answer]:
     """Everything asked of our own environment, under way at once."""
     episodes = ask(libero_python, "ours", json.dumps(EPISODES), STEPS, CHUNK)
     return {"ours": episodes} | {verb: ask(libero_python, verb) for verb in ("views", "rules", "tasks", "no_osmesa")}
@@ -81,14 +56,14 @@ def answers(ask: Callable[..., Answer], libero_python: object) -> dict[str, Answ
 @pytest.fixture(scope="module")
 def peers(
     answers: dict[str, Answer],
-    ask: Callable[..., Answer],
+    ask: Ask,
     libero_vla_eval_python: object,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, Answer]:
     """vla-eval's adapter, one fresh process an episode; it writes to its home folder."""
     own_home = tmp_path_factory.mktemp("peer")
     return {
-        "/".join(map(str, episode)): ask(libero_vla_eval_python, "peer", *episode, STEPS, CHUNK, own_home=own_home)
+        "/".join(map(str, episode)): ask(libero_vla_eval_python, "peer", *episode, STEPS, CHUNK, HOME=str(own_home))
         for episode in dict.fromkeys(EPISODES)
     }
 

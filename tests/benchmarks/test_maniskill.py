@@ -5,17 +5,13 @@ The simulator runs in its own environment, by maniskill_checks.py.
 
 from __future__ import annotations
 
-import concurrent.futures
-import json
-import os
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.benchmarks.checks import Answer, checks
 from tests.benchmarks.lavapipe import lavapipe
 from tests.conftest import Command, benchmark_environment
 from tests.policies.conftest import torch_cpu
@@ -39,23 +35,12 @@ def python() -> Path:
 
 
 @pytest.fixture(scope="module")
-def answers(python: Path, vulkan: dict[str, str]) -> Iterator[dict[str, Callable[[], Any]]]:
-    def run(verb: str) -> Any:
-        done = subprocess.run(
-            [str(python), str(CHECKS), verb],
-            capture_output=True,
-            text=True,
-            timeout=540,
-            env={**os.environ, **vulkan, "OMP_NUM_THREADS": "1"},
-        )
-        assert done.returncode == 0, done.stderr[-4000:]
-        return json.loads(done.stdout.splitlines()[-1])
-
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        yield {verb: pool.submit(run, verb).result for verb in ("frames", "no_vulkan")}
+def answers(python: Path, vulkan: dict[str, str]) -> Iterator[dict[str, Answer]]:
+    with checks(CHECKS, vulkan) as ask:
+        yield {verb: ask(python, verb) for verb in ("frames", "no_vulkan")}
 
 
-def test_observations_are_those_of_maniskill(answers: dict[str, Callable[[], Any]]) -> None:
+def test_observations_are_those_of_maniskill(answers: dict[str, Answer]) -> None:
     found = answers["frames"]()
     for name in ("PickCube-v1", "PushT-v1"):
         ours, theirs, faults = found[name]
@@ -64,13 +49,13 @@ def test_observations_are_those_of_maniskill(answers: dict[str, Callable[[], Any
     assert found["frame"] == [64, 64, 3, "uint8", True]
 
 
-def test_the_first_success_is_the_end(answers: dict[str, Callable[[], Any]]) -> None:
+def test_the_first_success_is_the_end(answers: dict[str, Answer]) -> None:
     found = answers["frames"]()
     assert found["won"] == [True, True, True]
     assert found["limit"] == [False, True, True, False]
 
 
-def test_without_vulkan_it_is_told(answers: dict[str, Callable[[], Any]]) -> None:
+def test_without_vulkan_it_is_told(answers: dict[str, Answer]) -> None:
     assert str(answers["no_vulkan"]()).startswith("ManiSkill finds nothing to render on (")
 
 

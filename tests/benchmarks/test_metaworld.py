@@ -5,44 +5,26 @@ The simulator runs in its own environment, by metaworld_checks.py, two processes
 
 from __future__ import annotations
 
-import concurrent.futures
-import json
-import os
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.benchmarks.checks import Ask, checks
 from vlaeval_hpc.benchmarks.metaworld import INSTRUCTIONS, SUITES, MetaWorld
 from vlaeval_hpc.benchmarks.start import start_seed
 from vlaeval_hpc.errors import ConfigurationError
 
 CHECKS = Path(__file__).with_name("metaworld_checks.py")
 
-Ask = Callable[..., Callable[[], Any]]
-
 
 @pytest.fixture(scope="module")
 def ask(metaworld_python: Path) -> Iterator[Ask]:
     """Start a check; what is given back waits for its answer."""
-
-    def run(words: tuple[str, ...], variables: dict[str, str]) -> Any:
-        kept = {key: value for key, value in os.environ.items() if key not in ("MUJOCO_GL", "PYOPENGL_PLATFORM")}
-        done = subprocess.run(
-            [str(metaworld_python), str(CHECKS), *words],
-            capture_output=True,
-            text=True,
-            timeout=540,
-            env={**kept, "OMP_NUM_THREADS": "1", **variables},
-        )
-        assert done.returncode == 0, done.stderr[-4000:]
-        return json.loads(done.stdout.splitlines()[-1])
-
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        yield lambda *words, **variables: pool.submit(run, words, variables).result
+    with checks(CHECKS, {}) as anywhere:
+        yield partial(anywhere, metaworld_python)
 
 
 def test_a_used_simulator_is_as_good_as_new_in_every_task(ask: Ask) -> None:

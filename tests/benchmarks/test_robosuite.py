@@ -5,17 +5,13 @@ The simulator runs in its own environment, by robosuite_checks.py.
 
 from __future__ import annotations
 
-import concurrent.futures
-import json
-import os
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.benchmarks.checks import OSMESA, Answer, checks
 from tests.conftest import benchmark_environment
 from vlaeval_hpc.benchmarks.robosuite import SUITES, Robosuite
 from vlaeval_hpc.errors import ConfigurationError
@@ -26,26 +22,14 @@ CHECKS = Path(__file__).with_name("robosuite_checks.py")
 
 
 @pytest.fixture(scope="module")
-def answers() -> Iterator[dict[str, Callable[[], Any]]]:
-    """Everything asked there, two processes at a time; each waits for its answer."""
+def answers() -> Iterator[dict[str, Answer]]:
+    """Everything asked there; each waits for its answer."""
     python = interpreter(benchmark_environment("robosuite"), "robosuite", print)
-
-    def run(verb: str) -> Any:
-        done = subprocess.run(
-            [str(python), str(CHECKS), verb],
-            capture_output=True,
-            text=True,
-            timeout=540,
-            env={**os.environ, "MUJOCO_GL": "osmesa", "PYOPENGL_PLATFORM": "osmesa", "OMP_NUM_THREADS": "1"},
-        )
-        assert done.returncode == 0, done.stderr[-4000:]
-        return json.loads(done.stdout.splitlines()[-1])
-
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        yield {verb: pool.submit(run, verb).result for verb in ("frames", "lift")}
+    with checks(CHECKS, OSMESA) as ask:
+        yield {verb: ask(python, verb) for verb in ("frames", "lift")}
 
 
-def test_observations_are_those_of_robosuite(answers: dict[str, Callable[[], Any]]) -> None:
+def test_observations_are_those_of_robosuite(answers: dict[str, Answer]) -> None:
     found = answers["frames"]()
     assert found["stack"] == found["their stack"]
     assert found["two arms"] == found["their two arms"][::4]
@@ -53,7 +37,7 @@ def test_observations_are_those_of_robosuite(answers: dict[str, Callable[[], Any
     assert found["frame"] == [84, 84, 3, "uint8", True, True]
 
 
-def test_episodes_do_not_depend_on_what_ran_before_or_is_looked_at(answers: dict[str, Callable[[], Any]]) -> None:
+def test_episodes_do_not_depend_on_what_ran_before_or_is_looked_at(answers: dict[str, Answer]) -> None:
     found = answers["frames"]()
     assert found["again"] == found["stack"][::4]
     assert found["other"][0] != found["stack"][0] != found["lift"][0]
@@ -64,7 +48,7 @@ def test_episodes_do_not_depend_on_what_ran_before_or_is_looked_at(answers: dict
     assert found["unlooked"] == "observe after a step without look"
 
 
-def test_a_lifted_cube_wins(answers: dict[str, Callable[[], Any]]) -> None:
+def test_a_lifted_cube_wins(answers: dict[str, Answer]) -> None:
     found = answers["lift"]()
     for steps, done, times, result, again, same in found["episodes"]:
         assert steps > 60 and done and times == 1

@@ -5,16 +5,14 @@ What needs vla-eval runs in an environment with LIBERO and vla-eval 0.8.0, by vl
 
 from __future__ import annotations
 
-import concurrent.futures
 import json
-import os
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.benchmarks.checks import OSMESA, Answer, checks
 from tests.conftest import Command
 from tests.toys import merged, outcomes
 from vlaeval_hpc.config.schema import BenchmarkConfig, EnvironmentConfig, ModeConfig
@@ -27,31 +25,18 @@ STEPS, CHUNK = 4, 2
 
 
 @pytest.fixture(scope="module")
-def answers(libero_vla_eval_python: Path) -> Iterator[dict[str, Callable[[], Any]]]:
-    """Everything asked there, two processes at a time; each waits for its answer."""
-
-    def run(*words: str) -> Any:
-        done = subprocess.run(
-            [str(libero_vla_eval_python), str(CHECKS), *words],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=540,
-            env={**os.environ, "MUJOCO_GL": "osmesa", "PYOPENGL_PLATFORM": "osmesa", "OMP_NUM_THREADS": "1"},
-        )
-        assert done.returncode == 0 and done.stdout, done.stderr[-4000:]
-        return json.loads(done.stdout.splitlines()[-1])
-
-    asked = json.dumps(EPISODES), str(STEPS), str(CHUNK)
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+def answers(libero_vla_eval_python: Path) -> Iterator[dict[str, Answer]]:
+    """Everything asked there; each waits for its answer."""
+    asked = json.dumps(EPISODES), STEPS, CHUNK
+    with checks(CHECKS, OSMESA) as ask:
         yield {
-            "theirs": pool.submit(run, "theirs", *asked).result,
-            "ours": pool.submit(run, "ours", *asked).result,
-            "rules": pool.submit(run, "rules").result,
+            "theirs": ask(libero_vla_eval_python, "theirs", *asked),
+            "ours": ask(libero_vla_eval_python, "ours", *asked),
+            "rules": ask(libero_vla_eval_python, "rules"),
         }
 
 
-def test_libero_behind_our_worker_is_libero(answers: dict[str, Callable[[], Any]]) -> None:
+def test_libero_behind_our_worker_is_libero(answers: dict[str, Answer]) -> None:
     theirs, ours = answers["theirs"](), answers["ours"]()
     assert theirs["about"] == {"max_steps": 300, "max_episodes": 50, "tasks": 20}
     assert len(theirs["episodes"]) == len(ours) == 2
@@ -65,7 +50,7 @@ def test_libero_behind_our_worker_is_libero(answers: dict[str, Callable[[], Any]
     assert [e["name"].partition("/")[0] for e in theirs["episodes"]] == ["libero_spatial", "libero_goal"]
 
 
-def test_tasks_metrics_and_specs_are_the_class_s(answers: dict[str, Callable[[], Any]]) -> None:
+def test_tasks_metrics_and_specs_are_the_class_s(answers: dict[str, Answer]) -> None:
     found = answers["rules"]()
     assert found["tasks"] == [
         {"name": "near", "level": 0},
@@ -77,18 +62,18 @@ def test_tasks_metrics_and_specs_are_the_class_s(answers: dict[str, Callable[[],
     assert found["own seed"] == [7, 3]
 
 
-def test_an_episode_does_not_depend_on_what_ran_before(answers: dict[str, Callable[[], Any]]) -> None:
+def test_an_episode_does_not_depend_on_what_ran_before(answers: dict[str, Answer]) -> None:
     found = answers["rules"]()
     assert found["alone"] == found["after others"]
     assert len({tuple(found[key]) for key in ("alone", "other episode", "other seed")}) == 3
     assert found["alone"][1] == 1 and found["reused"] == [1, 2, 3]
 
 
-def test_a_new_instruction_of_calvin_s_is_passed_on(answers: dict[str, Callable[[], Any]]) -> None:
+def test_a_new_instruction_of_calvin_s_is_passed_on(answers: dict[str, Answer]) -> None:
     assert answers["rules"]()["restarted"] == [False, True]
 
 
-def test_variants_have_their_own_step_limits(answers: dict[str, Callable[[], Any]]) -> None:
+def test_variants_have_their_own_step_limits(answers: dict[str, Answer]) -> None:
     found = answers["rules"]()
     kinds = ("near", "far", "near [2]")
     assert found["variants"] == [f"{variant}/{kind}" for variant in ("short", "long") for kind in kinds]
@@ -101,7 +86,7 @@ def test_variants_have_their_own_step_limits(answers: dict[str, Callable[[], Any
     assert 9 < found["result"]["distance"] < 18  # nothing is done after the end
 
 
-def test_only_what_is_looked_at_is_asked_for(answers: dict[str, Callable[[], Any]]) -> None:
+def test_only_what_is_looked_at_is_asked_for(answers: dict[str, Answer]) -> None:
     # images, keys, looks before and after one, and whether the class was made with its wrist camera and state.
     assert answers["rules"]()["seen"] == {
         "front": [["front"], ["images", "more"], 0, 1, False, False],
@@ -110,13 +95,13 @@ def test_only_what_is_looked_at_is_asked_for(answers: dict[str, Callable[[], Any
     }
 
 
-def test_a_licence_that_was_agreed_to_is_not_asked_for(answers: dict[str, Callable[[], Any]]) -> None:
+def test_a_licence_that_was_agreed_to_is_not_asked_for(answers: dict[str, Answer]) -> None:
     agreed, asked = answers["rules"]()["licences"]
     assert agreed == ""
     assert asked.startswith("ConfigurationError: Drift gave up (1)") and asked.endswith("accept_license=true")
 
 
-def test_what_is_wrong_is_named(answers: dict[str, Callable[[], Any]]) -> None:
+def test_what_is_wrong_is_named(answers: dict[str, Answer]) -> None:
     none, unknown, wrong, render, camera, missing = answers["rules"]()["refused"]
     assert "benchmark.params.benchmark: none is named" in none
     assert "'vla_eval.benchmarks.moon:Moon' cannot be imported by" in unknown and "vla-eval==0.8.0" in unknown

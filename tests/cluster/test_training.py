@@ -9,13 +9,12 @@ import shlex
 import signal
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.cluster.conftest import Cluster
 from tests.cluster.test_jobs import SLURM
-from tests.toys import journal
+from tests.toys import done, journal, points
 
 METAWORLD = ("benchmark=metaworld", "run=s", *SLURM, "cluster.shards=2")
 SHIPPED = (0, 30, 100, 300, 1000, 3000, 10000)
@@ -29,18 +28,6 @@ def metaworld(cluster: Cluster) -> Path:
     done = cluster.vlaeval(cluster.home, "prepare", "benchmark=metaworld", timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     return next((cluster.home / ".cache/vlaeval_hpc/environments").glob("metaworld-*/bin/python"))
-
-
-def points(folder: Path) -> dict[str, Any]:
-    try:
-        found = json.loads((folder / "results/sweeps/s/sweep.json").read_text())
-    except FileNotFoundError:
-        return {}
-    return {p["label"]: p for p in found["points"]}
-
-
-def done(folder: Path) -> set[str]:
-    return {label for label, point in points(folder).items() if point["state"] == "done"}
 
 
 def whole(folder: Path) -> int:
@@ -59,7 +46,7 @@ def test_a_sweep_over_the_checkpoints_that_are_shipped(cluster: Cluster, folder:
     submitted = cluster.vlaeval(folder, *METAWORLD, steps, "benchmark.episodes_per_task=4", "-m")
     assert submitted.returncode == 0, submitted.stdout + submitted.stderr
     cluster.wait_for_jobs(folder / "results/sweeps/s", 600)
-    found = points(folder)
+    found = points(folder, "s")
     assert [(p["step"], p["state"], p["n"]) for p in found.values()] == [(step, "done", 20) for step in SHIPPED]
     rates = [p["rate"] for p in found.values()]
     assert rates[0] == 0 and rates[0] < rates[2] < rates[-1] and rates[-1] >= 0.95
@@ -100,12 +87,12 @@ def test_watch_beside_the_training(cluster: Cluster, folder: Path, metaworld: Pa
         first.wait(30)
         again, watcher = started(cluster, folder, "again", watch)
         running.append(again)
-        cluster.wait(lambda: len(done(folder)) == 2, 240, "the first two points")
+        cluster.wait(lambda: len(done(folder, "s")) == 2, 240, "the first two points")
         assert training.poll() is None and not (folder / "ck" / "step-001000.npz").exists()
         for pid in (training.pid, trainer):  # runuser stops itself where its child stops
             os.kill(pid, signal.SIGCONT)
         assert training.wait(240) == 0, (folder / "train.log").read_text()
-        cluster.wait(lambda: len(done(folder)) == 3, 240, "the third point")
+        cluster.wait(lambda: len(done(folder, "s")) == 3, 240, "the third point")
         os.kill(watcher, signal.SIGINT)
         assert again.wait(60) == 0, (folder / "again.log").read_text()
     finally:
@@ -115,7 +102,7 @@ def test_watch_beside_the_training(cluster: Cluster, folder: Path, metaworld: Pa
         for process in running:
             process.kill()
             process.wait()
-    assert [(p["step"], p["state"], p["n"]) for p in points(folder).values()] == [(s, "done", 4) for s in TRAINED]
+    assert [(p["step"], p["state"], p["n"]) for p in points(folder, "s").values()] == [(s, "done", 4) for s in TRAINED]
     assert submissions(folder) == [1, 1, 1]
     for run in (folder / "results").glob("bc-*"):
         keys = [(line["task"], line["episode_id"]) for line in journal(folder, run.name)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -10,12 +9,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.conftest import ROOT
-from tests.toys import journal
+from tests.toys import done, journal, points
 
 PATIENCE = 240.0  # seconds; a machine that takes longer is broken
 STEPS = (0, 30, 1000)
@@ -57,18 +55,6 @@ def wait(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.1)
 
 
-def points(tmp_path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads((tmp_path / "results/sweeps/w/sweep.json").read_text())
-    except FileNotFoundError:
-        return {}
-    return {p["label"]: p for p in found["points"]}
-
-
-def done(tmp_path: Path) -> set[str]:
-    return {label for label, point in points(tmp_path).items() if point["state"] == "done"}
-
-
 def test_each_checkpoint_once_while_the_training_writes(training: subprocess.Popen[bytes], tmp_path: Path) -> None:
     """The training stands still between two checkpoints until what it wrote is evaluated, so that this is surely while
     it runs; the watch is killed once and started again."""
@@ -76,24 +62,24 @@ def test_each_checkpoint_once_while_the_training_writes(training: subprocess.Pop
     try:
         wait((tmp_path / "ck" / "step-000030.npz").exists, "the second checkpoint")
         training.send_signal(signal.SIGSTOP)
-        wait(lambda: "step-000000.npz" in done(tmp_path), "the first point")
+        wait(lambda: "step-000000.npz" in done(tmp_path, "w"), "the first point")
     finally:
         os.killpg(watch.pid, signal.SIGKILL)
         watch.wait()
     assert training.poll() is None and not (tmp_path / "ck" / "step-001000.npz").exists()
     again = watching(tmp_path)
     try:
-        wait(lambda: len(done(tmp_path)) == 2, "the second point")
+        wait(lambda: len(done(tmp_path, "w")) == 2, "the second point")
         training.send_signal(signal.SIGCONT)
         assert training.wait(PATIENCE) == 0
-        wait(lambda: len(done(tmp_path)) == 3, "the third point")
+        wait(lambda: len(done(tmp_path, "w")) == 3, "the third point")
         again.send_signal(signal.SIGINT)
         assert again.wait(PATIENCE) == 0
     finally:
         if again.poll() is None:
             os.killpg(again.pid, signal.SIGKILL)
             again.wait()
-    found = points(tmp_path)
+    found = points(tmp_path, "w")
     assert [(p["step"], p["state"], p["n"]) for p in found.values()] == [(step, "done", 4) for step in STEPS]
     rates = [point["rate"] for point in found.values()]
     assert rates[0] == 0 and rates[-1] > 0

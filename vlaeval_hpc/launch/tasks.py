@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from vlaeval_hpc.config.composition import from_yaml
 from vlaeval_hpc.errors import InfrastructureError
@@ -22,6 +23,7 @@ from vlaeval_hpc.launch.process import Outcome, supervise
 from vlaeval_hpc.launch.roles import server_process, shard_process
 from vlaeval_hpc.launch.runtime import known_runtime
 from vlaeval_hpc.launch.watch import ServerWatch
+from vlaeval_hpc.run.clock import age
 from vlaeval_hpc.run.directory import RunDirectory
 from vlaeval_hpc.run.files import FILES_AWAY
 from vlaeval_hpc.run.job import node_name
@@ -29,6 +31,7 @@ from vlaeval_hpc.run.output import print_what_fits
 from vlaeval_hpc.run.plan import Plan
 
 SICK = 76  # exit status of a shard on whose node nothing works
+CANCEL_EVERY = 10.0  # seconds
 LONGEST_GRACE = 3600.0  # seconds; by then Slurm has ended a job that it preempts
 
 
@@ -92,8 +95,7 @@ class ShardsTask:
         outcome = work(run, self.shards)
         if outcome.status == SICK:
             _leave_out_this_node(run)
-        _cancel_needless(run)
-        _cancel_not_started(run)
+        _cancel_waiting(run)
         _leave(run, outcome, go_on=outcome.status not in (0, SICK))
 
 
@@ -154,29 +156,34 @@ def _leave_out_this_node(run: RunDirectory) -> None:
         print(f"warning: {error}", flush=True)
 
 
-def _cancel_needless(run: RunDirectory) -> None:
-    """Once every item of an elastic run is finished: cancel the shards that have not begun; one of us does."""
+def _cancel_waiting(run: RunDirectory) -> None:
+    """Cancel the shards that wait in vain: all that have not begun, once every item of an elastic run is finished;
+    before, those that no node started, for which the merge would wait for ever."""
     plan = Plan.load(run.plan)
     finished = run.all_finished(plan.leases)
-    if plan.sharding != "elastic" or not finished.exists():
-        return
     try:
-        finished.with_name("cancelled").touch(exist_ok=False)
-        slurm.cancel_pending([i for s in read_submissions(run)[-1:] for i in s.ids("shards")])
-    except FileExistsError:
-        pass
+        ids = [i for s in read_submissions(run)[-1:] for i in s.ids("shards")]
+        if plan.sharding == "elastic" and finished.exists():
+            if _first_for(finished.with_name("cancelled"), CANCEL_EVERY):
+                slurm.cancel_pending(ids)
+            return
+        for task in slurm.not_started(ids):
+            decide(run, f"{task} is cancelled", "no node started it, and Slurm held it in the queue")
+            slurm.cancel([task])
     except InfrastructureError as error:
         print(f"warning: {error}", flush=True)  # they will see for themselves that nothing is left
 
 
-def _cancel_not_started(run: RunDirectory) -> None:
-    """Shards that no node started wait in vain, and the merge for them; others have done or will do their work."""
-    try:
-        for task in slurm.not_started(i for s in read_submissions(run)[-1:] for i in s.ids("shards")):
-            decide(run, f"{task} is cancelled", "no node started it, and Slurm held it in the queue")
-            slurm.cancel([task])
-    except InfrastructureError as error:
-        print(f"warning: {error}", flush=True)
+def _first_for(mark: Path, seconds: float) -> bool:
+    """Whether nobody was here for so long: thousands end in the same moment, and Slurm hears it from one of them."""
+    with contextlib.suppress(OSError):
+        try:
+            mark.touch(exist_ok=False)
+        except FileExistsError:
+            if (age(mark) or 0.0) < seconds:
+                return False
+            mark.touch()
+    return True
 
 
 def _leave(run: RunDirectory, outcome: Outcome, go_on: bool) -> None:
