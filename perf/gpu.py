@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib.util
 import json
 import os
 import random
@@ -94,14 +95,17 @@ def libero(tiny: bool) -> list[str]:
 
 def policy(tiny: bool, seconds: float) -> tuple[list[str], bool]:
     """Answers a second by setting, None being the server's own way, and the share of time that the GPU computes."""
-    python = interpreter(EnvironmentConfig(kind="venv", requirements=["torch"]), "perf-gpu", print)
+    # A node with a GPU may reach no package index, and have torch.
+    here = importlib.util.find_spec("torch") is not None
+    wanted = EnvironmentConfig(kind="host") if here else EnvironmentConfig(kind="venv", requirements=["torch"])
+    python = interpreter(wanted, "perf-gpu", print)
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
         params = {"size": "tiny" if tiny else "7b", "log": str(log)}
         model = {**QUESTION["model"], "target": "perf.openvla:OpenVLAShaped", "params": params}  # type: ignore[dict-item]
         process = subprocess.Popen(
             [str(python), str(ROOT / "vlaeval_hpc" / "bootstrap.py"), "vlaeval_hpc.serving", "-"],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
