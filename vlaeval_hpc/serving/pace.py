@@ -106,18 +106,14 @@ class Pace:
         """A call began with these; `limit` is a batch's size. There is time to think until it ends."""
         self._waiting.difference_update(sessions)
         self._wanted = 1
-        if not self._latency or self._latency.of(len(sessions)) < SHORT:
+        if not self._latency or len(self._habits) < 2:
             return
         free = self._latency.of(len(sessions))
-        ready = {s: free + self._habits[s].mean for s in sessions if s in self._habits}
-        ready |= {s: 0.0 for s in self._waiting if s in self._habits}
-        # One that is late may be later by as much again.
-        ready |= {s: abs(at + self._habits[s].mean - now) for s, at in self._away.items() if s in self._habits}
-        if len(ready) < 2:
+        if free < SHORT:
             return
-        habits = [self._habits[s] for s in ready]
+        habits = self._habits.values()
         known = Sessions(
-            np.array(list(ready.values())),
+            np.array([self._ready(session, free, now) for session in self._habits]),
             np.array([h.mean for h in habits]),
             np.array([h.deviation for h in habits]),
         )
@@ -129,6 +125,14 @@ class Pace:
         self._forecasts += 1
         best = int(np.argmax(self._rates))
         self._wanted, self._patience = int(new.sizes[best]), LATE * float(self._waits[best])
+
+    def _ready(self, session: str, free: float, now: float) -> float:
+        """Seconds until it has an observation, the call ending in `free` seconds."""
+        mean = self._habits[session].mean
+        if session in self._away:
+            # One that is late may be later by as much again.
+            return abs(self._away[session] + mean - now)
+        return 0.0 if session in self._waiting else free + mean
 
     def answered(self, sessions: Iterable[str], seconds: float, now: float) -> None:
         """A call ended that took so long."""
