@@ -31,7 +31,7 @@ from perf.batching import count
 from perf.libero import Setting, compare, run_ours, run_theirs
 from perf.peer import libero_peer_python
 from perf.table import Row, show
-from perf.wire import QUESTION
+from perf.wire import QUESTION, serving
 from vlaeval_hpc.config.schema import EnvironmentConfig
 from vlaeval_hpc.launch.environment import interpreter
 from vlaeval_hpc.wire.messages import EPISODE_START, OBSERVATION, Message
@@ -102,24 +102,9 @@ def policy(tiny: bool, seconds: float) -> tuple[list[str], bool]:
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
         params = {"size": "tiny" if tiny else "7b", "log": str(log)}
-        model = {**QUESTION["model"], "target": "perf.openvla:OpenVLAShaped", "params": params}  # type: ignore[dict-item]
-        process = subprocess.Popen(
-            [str(python), str(ROOT / "vlaeval_hpc" / "bootstrap.py"), "vlaeval_hpc.serving", "-"],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stdin is not None and process.stdout is not None
-        try:
-            process.stdin.write(json.dumps({**QUESTION, "model": model}))
-            process.stdin.close()
-            url = process.stdout.readline().split()[1]
+        QUESTION["model"].update(target="perf.openvla:OpenVLAShaped", params=params)  # type: ignore[attr-defined]
+        with serving([str(python), str(ROOT / "vlaeval_hpc" / "bootstrap.py"), "vlaeval_hpc.serving", "-"]) as (_, url):
             found = asyncio.run(settings(url, seconds, log, tiny))
-        finally:
-            process.kill()
-            process.wait()
-            process.stdout.close()
     best = max(SIZES, key=lambda size: found[size][0])
     ours, busy = found[None]
     rows = [

@@ -11,6 +11,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -125,24 +126,32 @@ QUESTION = {
 
 @contextmanager
 def serving(command: list[str]) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A server that is ready, and its URL."""
-    process = subprocess.Popen(
-        command,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert process.stdin is not None and process.stdout is not None
-    try:
-        process.stdin.write(json.dumps(QUESTION))
-        process.stdin.close()
-        yield process, process.stdout.readline().split()[1]
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+    """A server that is ready, and its URL; what it says is shown where it does not come up."""
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(
+            command,
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
+            },
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=said,
+            text=True,
+        )
+        assert process.stdin is not None and process.stdout is not None
+        try:
+            process.stdin.write(json.dumps(QUESTION))
+            process.stdin.close()
+            ready = process.stdout.readline()
+            if not ready:
+                said.seek(0)
+                raise SystemExit(f"the server does not come up: {said.read()[-4000:]}")
+            yield process, ready.split()[1]
+        finally:
+            process.kill()
+            process.wait()
+            process.stdout.close()
 
 
 def measure(server: subprocess.Popen[str], url: str, clients: list[list[str]]) -> Measured:
